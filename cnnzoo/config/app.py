@@ -1,0 +1,181 @@
+"""How every configured command starts: compose with Hydra, check, run, and say plainly what is wrong."""
+
+import functools
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnzoo.config import schema
+from cnnzoo.config.check import check
+from cnnzoo.errors import UserError, nearest
+
+log = logging.getLogger(__name__)
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+# An installed wheel carries the configuration inside the package, a checkout beside it.
+CONF_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+
+
+def to_plain(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration in plain dicts and lists, every interpolation resolved."""
+    return {
+        str(key): OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
+        for key, node in cfg.items()
+        if key != "hydra"  # Hydra's own part has values that are filled in later only
+    }
+
+
+class CheckedLoader:
+    """Hydra's loader with a last step: what it composes is completed and checked before anybody sees it.
+
+    Hydra 1.3 has no public hook at this point, and one is needed: `--cfg job`, runs and every job of a sweep must
+    refuse the same mistakes.
+    """
+
+    compose_unchecked = ConfigLoaderImpl.load_configuration
+
+    def load_configuration(
+        self: ConfigLoaderImpl, config_name: str | None, overrides: list[str], run_mode: RunMode, **kwargs: Any
+    ) -> DictConfig:
+        cfg = CheckedLoader.compose_unchecked(self, config_name, overrides, run_mode, **kwargs)
+        if run_mode == RunMode.RUN and "model" in cfg:
+            with open_dict(cfg):
+                _keep_own_arguments(cfg)
+                if cfg.name is None:
+                    cfg.name = _model_name(cfg)
+            check(to_plain(cfg))
+        return cfg
+
+
+ConfigLoaderImpl.load_configuration = CheckedLoader.load_configuration  # type: ignore[method-assign]
+
+
+def _overridden(cfg: DictConfig, section: str) -> set[str]:
+    """Keys of `section` that the command line sets."""
+    return {
+        match[1]
+        for override in cfg.hydra.overrides.task
+        if (match := re.match(rf"[+~]*{section}\.(\w+)", override)) is not None
+    }
+
+
+def _keep_own_arguments(cfg: DictConfig) -> None:
+    """`model._target_=elsewhere.Net` leaves the replaced network's arguments behind, bar those typed beside it.
+
+    `num_classes` stays, for it is what torchvision and timm call it too.
+    """
+    typed = _overridden(cfg, "model")
+    if "_target_" in typed:
+        for key in [str(key) for key in cfg.model]:
+            if key not in typed | {"num_classes"}:
+                del cfg.model[key]
+
+
+def _model_name(cfg: DictConfig) -> str:
+    if "_target_" in _overridden(cfg, "model"):
+        return str(cfg.model._target_).rpartition(".")[2]
+    return str(cfg.hydra.runtime.choices.model)
+
+
+def compose(overrides: Sequence[str] = (), config_name: str = "run") -> DictConfig:
+    """Composes a configuration as the command line would, from Python.
+
+    Raises:
+        UserError: the overrides do not compose, or do not pass the checks.
+    """
+    with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        try:
+            return hydra.compose(config_name, list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(_explain(error)) from error
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Makes a function of one configuration into a command line: Hydra's, with errors that help.
+
+    A UserError or a configuration that does not compose ends in one message on stderr and exit code 1. The traceback
+    is shown on request: HYDRA_FULL_ERROR=1.
+    """
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        main = hydra.main(config_path=str(CONF_DIR), config_name=config_name, version_base="1.3")(task)
+
+        @functools.wraps(task)
+        def wrapper() -> None:
+            traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
+            try:
+                main()
+            except KeyboardInterrupt:
+                print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+                sys.exit(130)
+            except Exception as error:
+                if traceback_wanted:
+                    raise
+                print(f"error: {_explain(error)}", file=sys.stderr)
+                if not isinstance(error, UserError | HydraException | OmegaConfBaseException):
+                    print("HYDRA_FULL_ERROR=1 before the command shows where it came from.", file=sys.stderr)
+                sys.exit(1)
+
+        return wrapper
+
+    return decorate
+
+
+def _explain(error: BaseException) -> str:
+    """The message of an exception, with the nearest right word where a word was wrong."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = [o for o in error.options if not o.startswith("_")]
+        if group:
+            listed = f" Choices: {', '.join(sorted(options))}." if options else ""
+            return f"{group}={choice}: no such choice.{nearest(choice, options)}{listed}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not of the form KEY=VALUE or GROUP=CHOICE. {error}"
+    cause: BaseException = error
+    while isinstance(cause, ConfigCompositionException) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    text = str(error)
+    if match := re.search(r"Could not override '([^'@]+)'", text):
+        return _unknown_key(match[1])
+    if match := re.search(r"Error merging override (\S+)", text):
+        return f"{match[1]}: {_first_line(cause)}"
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _first_line(cause)
+    return f"{type(error).__name__}: {error}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _unknown_key(key: str) -> str:
+    """`key` is not in the configuration; the nearest one among its siblings is."""
+    parent, _, last = key.rpartition(".")
+    try:
+        groups = [a for a in sys.argv[1:] if re.fullmatch(r"[\w/]+=[\w/]+", a) and (CONF_DIR / a.split("=")[0]).is_dir()]
+        loader = ConfigLoaderImpl(hydra._internal.utils.create_config_search_path(str(CONF_DIR)))
+        cfg = CheckedLoader.compose_unchecked(loader, "run", groups, RunMode.RUN)
+        section = OmegaConf.select(cfg, parent) if parent else cfg
+    except Exception:
+        section = None  # another mistake on the same command line: do without the suggestion
+    choices = [str(k) for k in section if k != "hydra"] if isinstance(section, DictConfig) else []
+    where = f"'{parent}'" if parent else "the configuration"
+    listed = f" {where} has {', '.join(choices)}." if choices else ""
+    return f"{key}: no such key.{nearest(last, choices)}{listed} A key of your own goes in as +{key}=VALUE."
+
+
+schema.register()

@@ -1,0 +1,116 @@
+"""The types of the configuration's closed sections; their values live in `conf/`.
+
+Hydra merges these first (the entry `schema` in a defaults list), so a wrong type or an unknown key is refused while a
+configuration is composed. The open sections (`model`, `optimizer`, `scheduler`, `callbacks`, `dataset.source`) hold
+the arguments of whatever their `_target_` names and are checked against it (`cnnzoo.config.check`).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+
+@dataclass
+class Paths:
+    data: str = MISSING
+    weights: str = MISSING
+    outputs: str = MISSING
+
+
+@dataclass
+class Dataset:
+    source: dict[str, Any] = MISSING
+    root: str = MISSING
+    channels: int = MISSING
+    num_classes: int = MISSING
+    image_size: int = MISSING
+    val_size: int = MISSING
+    split_seed: int = MISSING
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    batch_size: int = MISSING
+    eval_batch_size: int = MISSING
+    drop_last: bool = MISSING
+
+
+@dataclass
+class Augmentation:
+    flip: float = MISSING
+    scale: list[float] | None = None
+    ratio: list[float] | None = None
+    padding: int = MISSING
+
+
+@dataclass
+class Loss:
+    label_smoothing: float = MISSING
+
+
+@dataclass
+class Trainer:
+    max_epochs: int = MISSING
+    accelerator: str = MISSING
+    devices: Any = MISSING # auto, a number, or a list of indices
+    strategy: str = MISSING
+    precision: str = MISSING
+    channels_last: bool = MISSING
+    compile: bool = MISSING
+    accumulate_grad_batches: int = MISSING
+    gradient_clip_val: float | None = None
+    check_val_every_n_epoch: int = MISSING
+    limit_train_batches: int | None = None
+    limit_val_batches: int | None = None
+    progress_bar: bool = MISSING
+
+
+@dataclass
+class Logger:
+    tensorboard: bool = MISSING
+    graph: bool = MISSING
+
+
+@dataclass
+class PublishedWeights:
+    file: str = MISSING
+    url: str = MISSING
+    sha256: str = MISSING
+
+
+@dataclass
+class Published:
+    source: str = MISSING
+    test_accuracy: float | None = None
+    val_accuracy: float | None = None
+    params: int | None = None
+    weights: PublishedWeights | None = None
+
+
+@dataclass
+class Root:
+    """Every top-level key that the commands share; a command's own keys are in its own YAML."""
+
+    name: str | None = None
+    seed: int = MISSING
+    image_size: int = MISSING
+    rerun: bool = MISSING
+    model: dict[str, Any] = MISSING
+    dataset: Dataset = MISSING
+    augmentation: Augmentation = MISSING
+    optimizer: dict[str, Any] = MISSING
+    scheduler: dict[str, Any] = MISSING
+    loss: Loss = MISSING
+    trainer: Trainer = MISSING
+    logger: Logger = MISSING
+    callbacks: dict[str, Any] = MISSING
+    paths: Paths = MISSING
+    published: Published | None = None
+    # evaluate, summary
+    weights: str | None = None
+    format: str | None = None
+
+
+def register() -> None:
+    """Makes the types known to Hydra under the name `schema`."""
+    ConfigStore.instance().store(name="schema", node=OmegaConf.structured(Root))
