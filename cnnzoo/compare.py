@@ -1,0 +1,141 @@
+"""From a folder of runs to a comparison table, at any time, also while they run.
+
+    python -m cnnzoo.compare outputs
+    python -m cnnzoo.compare outputs dataset=cifar10 model=resnet,densenet --columns model,test,params,optimizer.lr
+    python -m cnnzoo.compare outputs --tests --out table.tex
+    python -m cnnzoo.compare outputs --status
+
+All seeds of one configuration make one row. Reads plain files only: no torch.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnnzoo.errors import UserError
+from cnnzoo.results import columns, render
+from cnnzoo.results.configurations import Configurations, Filter
+from cnnzoo.results.scan import scan
+from cnnzoo.results.table import compare, select
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code, 1 with a message on stderr where the user can put something right."""
+    try:
+        return _run(_parser().parse_args(argv))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # … | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cnnzoo compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "where",
+        nargs="+",
+        metavar="FOLDER or KEY=VALUE[,VALUE…]",
+        help="folders that runs lie under, and filters: model, dataset, seed, device or any key of the configuration",
+    )
+    parser.add_argument("--format", choices=render.FORMATS, help="default: by the suffix of --out, else a table")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of on stdout")
+    parser.add_argument(
+        "--columns", metavar="A,B,…", help=f"{', '.join(columns.COLUMNS)}, or keys of the configuration"
+    )
+    parser.add_argument(
+        "--sort", metavar="COLUMN", help="accuracy and speed from the highest, others from the smallest"
+    )
+    parser.add_argument("--reverse", action="store_true", help="turn the order round")
+    parser.add_argument("--transpose", action="store_true", help="networks side by side")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    style = arguments.format or _format_of(arguments.out)
+    # a folder may have "=" in its name
+    filters = [text for text in arguments.where if Filter.FORM.fullmatch(text) and not Path(text).exists()]
+    folders = [text for text in arguments.where if text not in filters]
+    if not folders:
+        raise UserError("no folder given. Name the one that the runs lie under: cnnzoo compare outputs")
+    if arguments.transpose and style == "json":
+        raise UserError("--transpose: JSON is a list of rows; use another --format.")
+
+    configurations = Configurations()
+    runs = list(scan(folders, configurations))
+    if not runs:
+        raise UserError(f"{', '.join(folders)}: no runs there (folders with a config.yaml or result.json).")
+    runs = select(runs, [Filter(text) for text in filters], configurations)
+    comparison = compare(runs, configurations)
+    if not comparison.rows:
+        raise UserError("\n  ".join([f"{', '.join(folders)}: no completed run yet.", *comparison.notes]))
+
+    rows = columns.order(comparison.rows, arguments.sort, arguments.reverse, configurations)
+    names = arguments.columns.split(",") if arguments.columns else None
+    shown = columns.choose(names, rows, configurations)
+    notes = columns.said_once(rows, shown) + comparison.notes
+    if style in ("json", "csv"):
+        fields = [field for column in shown for field in column.fields] if names else list(rows[0].values)
+        records = [{field: row.values.get(field) for field in fields} for row in rows]
+        text = render.as_json(records) if style == "json" else render.as_csv(records, arguments.transpose)
+        for note in notes:
+            print(note, file=sys.stderr)
+    else:
+        grid = render.Grid(
+            "",
+            [column.title for column in shown],
+            [[column.show(row.values) for column in shown] for row in rows],
+            [column.is_text for column in shown],
+        )
+        grids = [grid.transposed() if arguments.transpose else grid]
+        if style is None and sys.stdout.isatty():
+            render.terminal(grids, notes)
+            return 0
+        text = {"tex": render.latex, "html": render.page}.get(style or "md", render.markdown)(grids, notes)
+    if arguments.out:
+        write(arguments.out, text)
+    else:
+        print(text, end="")
+    return 0
+
+
+def _format_of(out: Path | None) -> str | None:
+    """The format that a file's suffix asks for; None without a file.
+
+    Raises:
+        UserError: the suffix is not a format's.
+    """
+    if out is None:
+        return None
+    suffix = {"markdown": "md", "htm": "html"}.get(out.suffix[1:], out.suffix[1:])
+    if suffix not in render.FORMATS:
+        raise UserError(f"--out {out}: cannot tell the format from the name; add --format {'|'.join(render.FORMATS)}.")
+    return suffix
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file in one step: a reader sees the old one or the new one, never a part.
+
+    Raises:
+        UserError: the folder does not exist or cannot be written.
+    """
+    try:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+            temporary = Path(file.name)
+            file.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)  # temporary files are private, what a user asked for need not be
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot be written: {error.strerror}.") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
