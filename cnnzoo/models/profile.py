@@ -61,8 +61,8 @@ def profile(net: nn.Module, input_shape: Sequence[int], num_classes: int | None 
 
     Nothing is computed (meta tensors), so a large network costs milliseconds, and `net` stays as it is. Layers come in
     the order of their first call, those that evaluation does not call (auxiliary heads) after their neighbours. Besides
-    the modules without children, modules appear that hold parameters or multiply on their own. A module used several times is one
-    layer with the MACs of all its calls; a parameter shared between modules belongs to the first of them.
+    the modules without children, modules appear that hold parameters or multiply on their own. A module used several
+    times is one layer with the MACs of all its calls; a parameter shared between modules belongs to the first of them.
 
     Raises:
         UserError: the network cannot take such an image, or does not answer with logits `[N, num_classes]`.
