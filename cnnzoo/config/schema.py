@@ -21,6 +21,7 @@ class Paths:
 
 @dataclass
 class Dataset:
+    name: str = MISSING
     source: dict[str, Any] = MISSING
     root: str = MISSING
     channels: int = MISSING
@@ -62,6 +63,7 @@ class Trainer:
     check_val_every_n_epoch: int = MISSING
     limit_train_batches: int | None = None
     limit_val_batches: int | None = None
+    deterministic: bool = MISSING
     progress_bar: bool = MISSING
 
 

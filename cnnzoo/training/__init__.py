@@ -1,0 +1,1 @@
+"""Training and testing a network: the LightningModule, its callbacks, and the fit that puts them together."""

@@ -1,0 +1,136 @@
+"""Random crops and flips for a whole batch at once, each image with a draw of its own, on any device.
+
+Crop, resize, flip and zero-padding are all linear and separable: an output row is a weighted sum of input rows, an
+output column one of input columns. So a batch is augmented by two batched matrix products, with a small matrix of
+weights for each image and axis.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a training image; the section `augmentation` of a configuration.
+
+    flip: probability of a horizontal flip.
+    scale, ratio: random resized crop, as torchvision's RandomResizedCrop: bounds of the share of the area, and of
+        width over height. None: no such crop.
+    padding: random crop of the original size after padding by this many black pixels on each side.
+    """
+
+    flip: float = 0.0
+    scale: tuple[float, float] | None = None
+    ratio: tuple[float, float] | None = None
+    padding: int = 0
+
+    def __bool__(self) -> bool:
+        return self.flip > 0 or self.scale is not None or self.padding > 0
+
+
+@dataclass(frozen=True)
+class Crops:
+    """One crop an image, in pixels: `top`, `left`, `height`, `width`: `[N] float32`; `flip`: `[N] bool`.
+
+    A crop may reach over the image's edge; there it is black.
+    """
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip: Tensor
+
+    def __getitem__(self, index: slice) -> "Crops":
+        return Crops(*(field[index] for field in self._fields()))
+
+    def to(self, device: torch.device | str) -> "Crops":
+        return Crops(*(field.to(device, non_blocking=True) for field in self._fields()))
+
+    def _fields(self) -> tuple[Tensor, ...]:
+        return self.top, self.left, self.height, self.width, self.flip
+
+
+def draw_crops(augmentation: Augmentation, count: int, height: int, width: int, generator: torch.Generator) -> Crops:
+    """Draws `count` crops of images of `height` × `width` pixels from a CPU generator.
+
+    The distribution of the resized crop is that of `torchvision.transforms.RandomResizedCrop`: up to ten tries for a
+    box that fits, else the largest central one whose ratio is within bounds.
+    """
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator) * (high - low) + low
+
+    def integers(below: Tensor) -> Tensor:
+        """Uniform over 0 .. below - 1, each with a bound of its own."""
+        return (torch.rand(len(below), generator=generator) * below).floor_().clamp_(max=below - 1)
+
+    flip = torch.rand(count, generator=generator) < augmentation.flip
+    if augmentation.scale is not None:
+        assert augmentation.ratio is not None
+        tries = 10
+        area = height * width * uniform(*augmentation.scale, count, tries)
+        low, high = torch.tensor(augmentation.ratio).log().tolist()
+        ratio = uniform(low, high, count, tries).exp_()
+        widths, heights = (area * ratio).sqrt_().round_(), (area / ratio).sqrt_().round_()
+        fits = (0 < widths) & (widths <= width) & (0 < heights) & (heights <= height)
+        first = fits.int().argmax(dim=1, keepdim=True)  # the first that fits, 0 where none does
+        fallback_height, fallback_width = _central_crop(augmentation.ratio, height, width)
+        any_fits = fits.any(dim=1)
+        crop_height = torch.where(any_fits, heights.gather(1, first)[:, 0], fallback_height)
+        crop_width = torch.where(any_fits, widths.gather(1, first)[:, 0], fallback_width)
+        top = torch.where(any_fits, integers(height - crop_height + 1), (height - crop_height).div(2).floor())
+        left = torch.where(any_fits, integers(width - crop_width + 1), (width - crop_width).div(2).floor())
+    else:
+        crop_height, crop_width = torch.full((count,), float(height)), torch.full((count,), float(width))
+        top, left = torch.zeros(count), torch.zeros(count)
+        if augmentation.padding:
+            offsets = torch.full((count,), 2.0 * augmentation.padding + 1)
+            top, left = integers(offsets) - augmentation.padding, integers(offsets) - augmentation.padding
+    return Crops(top, left, crop_height, crop_width, flip)
+
+
+def _central_crop(ratio: tuple[float, float], height: int, width: int) -> tuple[float, float]:
+    in_ratio = width / height
+    if in_ratio < ratio[0]:
+        return float(round(width / ratio[0])), float(width)
+    if in_ratio > ratio[1]:
+        return float(height), float(round(height * ratio[1]))
+    return float(height), float(width)
+
+
+def whole_images(count: int, height: int, width: int) -> Crops:
+    """The crops that take each image as it is."""
+    zeros = torch.zeros(count)
+    return Crops(zeros, zeros, zeros + height, zeros + width, torch.zeros(count, dtype=torch.bool))
+
+
+def resample(images: Tensor, crops: Crops, size: int) -> Tensor:
+    """Cuts each image's crop and resizes it: `[N, C, H, W] uint8` to `[N, C, size, size] float32`, values 0..255.
+
+    Bilinear, with antialiasing where it shrinks, as PIL resizes (pixels outside the crop never count).
+    """
+    count, channels, height, width = images.shape
+    rows = _weights(crops.top, crops.height, height, size, None)
+    columns = _weights(crops.left, crops.width, width, size, crops.flip)
+    wide = torch.bmm(images.to(torch.float32).view(count, channels * height, width), columns.transpose(1, 2))
+    return torch.matmul(rows[:, None], wide.view(count, channels, height, size))
+
+
+def _weights(start: Tensor, length: Tensor, pixels: int, size: int, flip: Tensor | None) -> Tensor:
+    """How much of each of `pixels` input pixels goes into each of `size` output pixels: `[N, size, pixels]`.
+
+    A triangle of half-width max(1, length / size) around the output pixel's centre, cut off at the crop's borders and
+    normalised: the coefficients of PIL's bilinear filter.
+    """
+    device = start.device
+    output = torch.arange(size, device=device, dtype=torch.float32) + 0.5
+    position = torch.arange(pixels, device=device, dtype=torch.float32) + 0.5
+    scale = (length / size)[:, None]
+    centre = start[:, None] + (torch.where(flip[:, None], size - output, output) if flip is not None else output) * scale
+    inside = (position > start[:, None]) & (position < (start + length)[:, None])
+    weights = (position - centre[:, :, None]).abs_().div_(-scale.clamp(min=1)[:, :, None]).add_(1).clamp_(min=0)
+    weights *= inside[:, None, :]
+    return weights / weights.sum(dim=2, keepdim=True).clamp_(min=1e-6)  # a black row of padding stays zero

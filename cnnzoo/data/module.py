@@ -1,0 +1,58 @@
+"""The data set as Lightning wants it: loaders made anew each epoch, for each epoch draws its own augmentation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+
+from cnnzoo.data.augment import Augmentation
+from cnnzoo.data.batches import Batches
+from cnnzoo.data.dataset import Dataset
+from cnnzoo.data.sources import Images
+
+
+def eval_batches(dataset: Dataset, part: Images, config: Mapping[str, Any]) -> Batches:
+    """A part in its own order, without augmentation, for validation and test."""
+    return Batches(
+        part,
+        dataset.mean,
+        dataset.std,
+        image_size=config["image_size"],
+        batch_size=config["dataset"]["eval_batch_size"],
+        channels_last=config["trainer"]["channels_last"],
+    )
+
+
+class DataModule(pl.LightningDataModule):
+    """Moves the data set to the device that trains and cuts its batches there."""
+
+    def __init__(self, dataset: Dataset, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.config = config
+
+    def setup(self, stage: str) -> None:
+        assert self.trainer is not None
+        self.dataset = self.dataset.to(self.trainer.strategy.root_device)
+
+    def train_dataloader(self) -> Batches:
+        assert self.trainer is not None
+        config = self.config
+        return Batches(
+            self.dataset.train,
+            self.dataset.mean,
+            self.dataset.std,
+            image_size=config["image_size"],
+            batch_size=config["dataset"]["batch_size"],
+            channels_last=config["trainer"]["channels_last"],
+            shuffle=True,
+            augmentation=Augmentation(**config["augmentation"]),
+            drop_last=config["dataset"]["drop_last"],
+            seed=config["seed"],
+            epoch=self.trainer.current_epoch,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+
+    def val_dataloader(self) -> Batches:
+        return eval_batches(self.dataset, self.dataset.val, self.config)

@@ -1,0 +1,91 @@
+"""Accuracy and loss of given weights on the validation and the test part.
+
+python -m cnnzoo.evaluate experiment=uvadlc/resnet weights=published
+python -m cnnzoo.evaluate model=densenet weights=path/to/file.ckpt format=json
+python -m cnnzoo.evaluate weights=outputs/cifar10/resnet/seed42-...
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from cnnzoo.config import command, to_plain
+from cnnzoo.console import set_up_logging
+from cnnzoo.errors import UserError, nearest
+from cnnzoo.results.record import read_config
+
+log = logging.getLogger("cnnzoo.evaluate")
+
+FORMATS = ("table", "json")
+
+
+@command("evaluate")
+def main(cfg: DictConfig) -> None:
+    set_up_logging()
+    if cfg.weights is None:
+        raise UserError("weights=… is missing: a file, a run's folder, or 'published'.")
+    if cfg.format not in FORMATS:
+        raise UserError(f"format={cfg.format}: expected one of {', '.join(FORMATS)}.{nearest(cfg.format, FORMATS)}")
+    result = evaluate_weights(to_plain(cfg))
+    if cfg.format == "json":
+        print(json.dumps(result, indent=2))
+        return
+    table = Table("part", "accuracy", "published", "loss", title=f"{result['model']} on {result['dataset']}")
+    for part in ("val", "test"):
+        published = (result["published"] or {}).get(f"{part}_accuracy")
+        table.add_row(
+            part, f"{100 * result[f'{part}_accuracy']:.2f} %", "–" if published is None else f"{100 * published:.2f} %",
+            f"{result[f'{part}_loss']:.4f}",
+        )  # fmt: skip
+    stdout = Console()
+    stdout.print(table)
+    stdout.print(f"{result['params']:,} parameters; weights from {result['weights']}", soft_wrap=True)
+
+
+def evaluate_weights(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of the weights that `config["weights"]` names, for the network and the data of `config`.
+
+    With a run's folder, the network, the data and the image size are those of the run.
+
+    Raises:
+        UserError: weights or data cannot be had, or do not fit.
+    """
+    from cnnzoo.data.dataset import load_dataset
+    from cnnzoo.models.build import build_model
+    from cnnzoo.models.profile import count
+    from cnnzoo.training.fit import training_device
+    from cnnzoo.training.predict import evaluate
+    from cnnzoo.training.weights import find_weights, load_weights
+
+    weights = config["weights"]
+    if Path(weights).is_dir():
+        trained = read_config(Path(weights))
+        log.info("network and data as in %s/config.yaml", weights)
+        config = {**config, **{key: trained[key] for key in ("name", "model", "dataset", "image_size", "published")}}
+    path = find_weights(weights, config)
+    model = build_model(OmegaConf.create(dict(config)))
+    load_weights(model, path)
+    dataset = load_dataset(config["dataset"])
+    val, test = evaluate(model, dataset, config, training_device(config["trainer"]["accelerator"]))
+    published = config["published"]
+    return {
+        "model": config["name"],
+        "dataset": config["dataset"]["name"],
+        "val_accuracy": val.accuracy,
+        "test_accuracy": test.accuracy,
+        "val_loss": val.loss,
+        "test_loss": test.loss,
+        "params": count(model),
+        "weights": str(path),
+        "published": {k: v for k, v in published.items() if k != "weights"} if published else None,
+    }
+
+
+if __name__ == "__main__":
+    main()

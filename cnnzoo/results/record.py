@@ -1,0 +1,169 @@
+"""A run's folder: where it is, who may write to it, and what is written there. No torch."""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cnnzoo.errors import UserError
+
+SCHEMA_VERSION = 1
+
+# What a configuration holds besides that which changes a run's result.
+_WITHOUT_EFFECT = ("name", "paths", "logger", "published", "rerun", "weights", "format", "debug")
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved configuration that changes the run's result, `seed` included."""
+    result = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
+    result["trainer"] = {key: value for key, value in config["trainer"].items() if key != "progress_bar"}
+    # Where a standard data set lies changes nothing; a folder of the user's own is the data set.
+    result["dataset"] = _without_value(config["dataset"], config["paths"]["data"])
+    return result
+
+
+def _without_value(node: Any, value: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {k: _without_value(v, value) for k, v in node.items() if v != value}
+    return node
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that stand for a run's identity."""
+    text = json.dumps(identity(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_folder(config: Mapping[str, Any]) -> Path:
+    """`<outputs>/<data set>/<name>/seed<seed>-<hash>`: one configuration, one folder."""
+    leaf = f"seed{config['seed']}-{config_hash(config)[:10]}"
+    return Path(config["paths"]["outputs"]).absolute() / config["dataset"]["name"] / config["name"] / leaf
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes beside `path` and renames, so that readers find the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    write_atomically(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The resolved configuration of a run.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{folder} is no run's folder: its config.yaml cannot be read ({error}).") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{folder}/config.yaml does not hold a configuration.")
+    return config
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """`result.json`, or None where there is none or it is damaged: the run counts as unfinished then."""
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) else None
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Writes `result.json`, the last act of a run. NaN is no JSON and becomes null."""
+    write_atomically(folder / "result.json", json.dumps(_without_nan(dict(result)), indent=2, allow_nan=False) + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def now() -> str:
+    """This moment, ISO 8601, UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def common_fields(config: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """What every `result.json` says, however the run ended."""
+    published = config.get("published")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": config["name"],
+        "dataset": config["dataset"]["name"],
+        "seed": config["seed"],
+        "config_hash": config_hash(config),
+        "command": command,
+        "git_commit": git_commit(),
+        "versions": versions(),
+        "published": {k: v for k, v in published.items() if k != "weights"} if published else None,
+        "config": identity(config),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that has a say in the result."""
+    found = {"python": platform.python_version()}
+    for package in ("cnnzoo", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that cnnzoo runs from, `-dirty` where files differ from it; None for a wheel."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            cwd=root, capture_output=True, text=True, timeout=20, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder for this process. The lock is the kernel's and dies with the process, however that ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"Another process is at this very run: {folder}. Wait for it, or choose another seed.") from None
+        yield

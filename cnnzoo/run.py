@@ -1,0 +1,115 @@
+"""One run: a network, a data set and all settings composed into one training, tested and recorded.
+
+python -m cnnzoo.run model=densenet optimizer=adam              one run; CIFAR-10 is the default data set
+python -m cnnzoo.run -m model=googlenet,resnet,densenet seed=1,2,3   a sweep
+python -m cnnzoo.run experiment=uvadlc/resnet                   a published row with its own settings
+"""
+
+import logging
+import shlex
+import shutil
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from cnnzoo.config import command, to_plain
+from cnnzoo.console import log_file, set_up_logging
+from cnnzoo.results import record
+
+log = logging.getLogger("cnnzoo.run")
+
+
+@command("run")
+def main(cfg: DictConfig) -> float | None:
+    """Returns the validation accuracy, the one figure that a search may see."""
+    set_up_logging()
+    return run(to_plain(cfg), "python -m cnnzoo.run " + shlex.join(HydraConfig.get().overrides.task))["val_accuracy"]
+
+
+def run(config: Mapping[str, Any], command_line: str) -> dict[str, Any]:
+    """Does what `config` describes, unless that is done already; returns what `result.json` holds.
+
+    Raises:
+        UserError: it cannot be done; `result.json` then says `failed` and why.
+    """
+    folder = record.run_folder(config)
+    with record.locked(folder):
+        finished = record.read_result(folder)
+        if config["rerun"]:
+            _empty(folder)
+        elif finished is not None and finished.get("status") == "completed":
+            log.info("finished already, nothing to do (rerun=true starts over): %s", folder)
+            return finished
+        (folder / "result.json").unlink(missing_ok=True)  # an earlier failure's
+        record.write_config(folder, config)
+        result = record.common_fields(config, command_line) | {"started": record.now()}
+        with log_file(folder / "run.log"):
+            log.info("%s", command_line)
+            try:
+                result |= train_and_test(config, folder)
+            except Exception as error:
+                log.debug("%s", traceback.format_exc())
+                result |= {"status": "failed", "error": f"{type(error).__name__}: {error}", "finished": record.now()}
+                record.write_result(folder, result)
+                raise
+            result |= {"status": "completed", "finished": record.now()}
+            record.write_result(folder, result)
+            log.info(
+                "%s on %s, seed %s: test accuracy %.2f %%, validation accuracy %.2f %%, %.0f images/s: %s",
+                result["model"], result["dataset"], result["seed"], 100 * result["test_accuracy"],
+                100 * result["val_accuracy"], result["images_per_second"], folder,
+            )  # fmt: skip
+    return result
+
+
+def train_and_test(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The way of a run: data and network, training, test of the best checkpoint; returns its figures."""
+    import numpy as np  # torch and what brings it along enter here, when a run really starts
+    import pytorch_lightning as pl
+
+    from cnnzoo.data.dataset import load_dataset
+    from cnnzoo.models.build import build_model, input_shape
+    from cnnzoo.models.profile import profile
+    from cnnzoo.training.fit import device_name, fit
+    from cnnzoo.training.predict import evaluate
+    from cnnzoo.training.weights import load_weights
+
+    dataset = load_dataset(config["dataset"])
+    pl.seed_everything(config["seed"], verbose=False)
+    cfg = OmegaConf.create(dict(config))
+    model = build_model(cfg)
+    costs = profile(model, input_shape(cfg), config["dataset"]["num_classes"])
+    trained = fit(model, dataset, config, folder)
+    load_weights(model, trained.best_checkpoint)
+    val, test = evaluate(model, dataset, config, trained.device)
+    np.savez_compressed(folder / "predictions.npz", logits=test.logits.numpy(), labels=test.labels.numpy())
+    return {
+        "params": costs.trainable_params,
+        "macs": costs.macs,
+        "epochs": trained.epochs,
+        "best_epoch": trained.best_epoch,
+        "val_accuracy": val.accuracy,
+        "val_loss": val.loss,
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
+        "train_seconds": trained.train_seconds,
+        "images_per_second": trained.images_per_second,
+        "peak_memory_bytes": trained.peak_memory_bytes,
+        "device": device_name(trained.device),
+        "precision": trained.precision,
+    }
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.name == ".lock":
+            continue
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The one LightningModule, for every network."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import hydra.utils
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from cnnzoo.data.batches import epoch_generator
+from cnnzoo.errors import UserError, nearest
+from cnnzoo.results.record import config_hash, identity
+
+
+class RunningMean:
+    """Mean loss and accuracy over an epoch, summed on the device: reading them is the epoch's only wait for it."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.sums: Tensor | None = None  # loss summed over images, correct predictions
+
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        count = len(labels)
+        correct = (logits.argmax(dim=1) == labels).sum()
+        sums = torch.stack([loss.detach().double() * count, correct.double()])
+        self.sums = sums if self.sums is None else self.sums + sums
+        self.images += count
+
+    def compute(self) -> tuple[float, float]:
+        """Loss and accuracy (0..1)."""
+        if self.sums is None:
+            return float("nan"), float("nan")
+        loss, correct = (self.sums / self.images).tolist()
+        return loss, correct
+
+
+class Classifier(pl.LightningModule):
+    """Trains `model`, `[N, C, H, W]` float32 to logits `[N, num_classes]`, as a resolved configuration says.
+
+    Checkpoints hold the network under `model.` and the part of the configuration that made them, as plain values.
+    """
+
+    def __init__(self, model: nn.Module, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.save_hyperparameters({"config": identity(config), "config_hash": config_hash(config)}, logger=False)
+        self.config = config
+        self.model = model.to(memory_format=torch.channels_last) if config["trainer"]["channels_last"] else model  # type: ignore[call-overload]
+        self.loss = nn.CrossEntropyLoss(label_smoothing=config["loss"]["label_smoothing"])
+        self.validation_loss = nn.CrossEntropyLoss()
+        size = config["image_size"]
+        self.example_input_array = torch.zeros(1, config["dataset"]["channels"], size, size)
+        self.train_mean, self.val_mean = RunningMean(), RunningMean()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)
+
+    def on_train_start(self) -> None:
+        if self.config["trainer"]["compile"]:
+            # In place, so parameter names stay; here, because TensorBoard's graph was traced before.
+            self.model.compile()
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout draws depend on the epoch alone: a run that was resumed goes on as if never interrupted.
+        torch.manual_seed(epoch_generator(self.config["seed"], self.current_epoch).initial_seed())
+        self.train_mean = RunningMean()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        images, labels = batch
+        output = self.model(images)
+        logits, *auxiliary = output if isinstance(output, tuple) else (output,)
+        loss = self.loss(logits, labels)
+        self.train_mean.update(loss, logits, labels)
+        for head in auxiliary:  # GoogLeNet's: part of what is minimised, not of what is reported
+            loss = loss + self.model.auxiliary_weight * self.loss(head, labels)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self.val_mean = RunningMean()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+        # Full precision and not compiled, as in the final test: the accuracies of both are the same to the last digit.
+        images, labels = batch
+        with torch.autocast(self.device.type, enabled=False):
+            logits = self.model.forward(images)
+        self.val_mean.update(self.validation_loss(logits, labels), logits, labels)
+
+    def on_validation_epoch_end(self) -> None:
+        loss, accuracy = self.val_mean.compute()
+        self.log_dict({"val_loss": loss, "val_accuracy": accuracy})
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build(
+            "optimizer", self.config["optimizer"], [p for p in self.parameters() if p.requires_grad]
+        )
+        node = {key: value for key, value in self.config["scheduler"].items() if key != "interval"}
+        if not node.get("_target_"):
+            return optimizer
+        if node.get("total_steps", 0) is None:
+            node["total_steps"] = int(self.trainer.estimated_stepping_batches)
+        scheduler = build("scheduler", node, optimizer)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": self.config["scheduler"]["interval"]},
+        }
+
+
+def build(section: str, node: Mapping[str, Any], *args: Any) -> Any:
+    """Calls the section's `_target_` with `args` and its other keys.
+
+    Raises:
+        UserError: no such target, or it refuses the arguments.
+    """
+    target = node["_target_"]
+    kwargs = {key: value for key, value in node.items() if key != "_target_"}
+    try:
+        function = hydra.utils.get_object(target)
+    except Exception as error:
+        raise UserError(f"{section}._target_={target}: {error}") from error
+    accepted = inspect.signature(function).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        for key in kwargs:
+            if key not in accepted:
+                raise UserError(f"{section}.{key}: {target} has no such argument.{nearest(key, accepted)}")
+    try:
+        return function(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{section}: {target} refuses its arguments: {error}") from error

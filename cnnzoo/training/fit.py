@@ -1,0 +1,207 @@
+"""Training a network as its configuration says, and the figures of the best checkpoint."""
+
+import logging
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
+
+from cnnzoo.console import console
+from cnnzoo.data.dataset import Dataset
+from cnnzoo.data.module import DataModule
+from cnnzoo.errors import UserError
+from cnnzoo.results.record import config_hash
+from cnnzoo.training.callbacks import EpochLog, ProgressBar
+from cnnzoo.training.classifier import Classifier, build
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a training leaves behind for `result.json`; seconds are of training batches, validation apart."""
+
+    best_checkpoint: Path
+    best_epoch: int
+    epochs: int
+    train_seconds: float
+    images_per_second: float
+    peak_memory_bytes: int
+    device: torch.device
+    precision: str
+
+
+def fit(model: nn.Module, dataset: Dataset, config: Mapping[str, Any], folder: Path) -> Fit:
+    """Trains `model`, from the last checkpoint in `folder` where there is one.
+
+    Raises:
+        UserError: the trainer's settings cannot be met here, the checkpoint is another run's, or the loss is not finite.
+    """
+    settings = config["trainer"]
+    device = training_device(settings["accelerator"])
+    precision = resolve_precision(settings["precision"], device)
+    epoch_log = EpochLog(folder / "metrics.csv")
+    best = ModelCheckpoint(
+        dirpath=folder / "checkpoints", filename="best", monitor="val_accuracy", mode="max",
+        save_on_train_epoch_end=True, enable_version_counter=False,
+    )  # fmt: skip
+    last = ModelCheckpoint(
+        dirpath=folder / "checkpoints", filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    callbacks: list[pl.Callback] = [epoch_log, best, last]
+    callbacks += [build(f"callbacks.{name}", node) for name, node in config["callbacks"].items()]
+    if settings["progress_bar"] and console.is_terminal:
+        callbacks.append(ProgressBar())
+    logger: Any = False
+    if config["logger"]["tensorboard"]:
+        logger = TensorBoardLogger(folder, name="", version="tensorboard", log_graph=config["logger"]["graph"])
+    try:
+        trainer = pl.Trainer(
+            accelerator=device.type,
+            devices=settings["devices"] if device.type == "cuda" else _cpu_processes(settings["devices"]),
+            strategy=settings["strategy"],
+            precision=precision,
+            max_epochs=settings["max_epochs"],
+            accumulate_grad_batches=settings["accumulate_grad_batches"],
+            gradient_clip_val=settings["gradient_clip_val"],
+            check_val_every_n_epoch=settings["check_val_every_n_epoch"],
+            limit_train_batches=settings["limit_train_batches"],
+            limit_val_batches=settings["limit_val_batches"],
+            deterministic=settings["deterministic"],
+            benchmark=not settings["deterministic"],
+            logger=logger,
+            callbacks=callbacks,
+            default_root_dir=folder,
+            reload_dataloaders_every_n_epochs=1,  # each epoch has an order and an augmentation of its own
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (ValueError, pl.utilities.exceptions.MisconfigurationException) as error:
+        raise UserError(f"trainer: {error}") from error
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if checkpoint.is_file():
+        _check_same_run(checkpoint, config)
+        log.info("going on from %s", checkpoint)
+    reset_peak_memory(device)
+    trainer.fit(
+        Classifier(model, config),
+        datamodule=DataModule(dataset, config),
+        ckpt_path=checkpoint if checkpoint.is_file() else None,
+        weights_only=True,
+    )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return Fit(
+        best_checkpoint=Path(best.best_model_path),
+        best_epoch=_best_epoch(epoch_log.rows),
+        epochs=len(epoch_log.rows),
+        train_seconds=epoch_log.train_seconds,
+        images_per_second=epoch_log.images_per_second,
+        peak_memory_bytes=peak_memory(device),
+        device=device,
+        precision=precision,
+    )
+
+
+def _best_epoch(rows: list[dict[str, Any]]) -> int:
+    """Number of the epoch, counted from 1, with the highest validation accuracy; the first of equals."""
+    validated = [row for row in rows if row["val_accuracy"] is not None]
+    return 1 + max(validated, key=lambda row: row["val_accuracy"])["epoch"]
+
+
+def _check_same_run(checkpoint: Path, config: Mapping[str, Any]) -> None:
+    try:
+        made_by = torch.load(checkpoint, map_location="cpu", weights_only=True)["hyper_parameters"]["config_hash"]
+    except Exception as error:
+        raise UserError(
+            f"{checkpoint} cannot be read ({type(error).__name__}). Start this run over with rerun=true."
+        ) from error
+    if made_by != config_hash(config):
+        raise UserError(
+            f"{checkpoint} was made by another configuration ({made_by}, this one is {config_hash(config)})."
+            " Start this run over with rerun=true."
+        )
+
+
+def training_device(accelerator: str) -> torch.device:
+    """The kind of device that `trainer.accelerator` means here.
+
+    Raises:
+        UserError: it asks for CUDA where there is none, or for something else altogether.
+    """
+    if accelerator not in ("auto", "cpu", "cuda", "gpu"):
+        raise UserError(f"trainer.accelerator={accelerator}: expected auto, cpu or cuda.")
+    if accelerator == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    if accelerator == "auto":
+        return torch.device("cpu")
+    raise UserError(
+        f"trainer.accelerator={accelerator}: torch {torch.__version__} finds no CUDA device here."
+        " Use trainer=cpu, or look at the driver with nvidia-smi."
+    )
+
+
+def _cpu_processes(devices: Any) -> int:
+    if devices == "auto":
+        return 1
+    if isinstance(devices, int) and not isinstance(devices, bool) and devices > 0:
+        return devices
+    raise UserError(f"trainer.devices={devices}: on the CPU expected auto or a number of processes.")
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """What `auto` means on a device: bf16-mixed where it has matrix units for bfloat16, else 32-true."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if fast else "32-true"
+
+
+def device_name(device: torch.device) -> str:
+    """A name for people: the GPU's, or the processor's with the number of threads that torch uses."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = "CPU"
+    try:
+        with Path("/proc/cpuinfo").open() as lines:
+            name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:
+        pass
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Forgets the peaks of earlier runs in this process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        _CLEAR_REFS.write_text("5")  # Linux: the resident set's high-water mark starts again
+    except OSError:
+        log.debug("no /proc/self/clear_refs: peak memory counts from the process's start")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: what torch allocated on the GPU at most, or the process's largest resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+    except (OSError, StopIteration):
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
