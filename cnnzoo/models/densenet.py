@@ -1,8 +1,8 @@
 """DenseNet for small images: Huang et al. 2016, https://arxiv.org/abs/1608.06993.
 
 Layer order and module names follow the University of Amsterdam deep-learning tutorial 5, so that its published
-weights load. It departs from the paper in the stem (with bias, `growth_rate * bn_size` channels), and in that each
-layer puts its new features before the old ones.
+weights load. The tutorial departs from the paper in the stem (with bias, `growth_rate * bn_size` channels), which are
+arguments here, and in that each layer puts its new features before the old ones, which only permutes channels.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,10 @@ class Transition(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """`[N, in_channels, H, W]` to logits `[N, num_classes]`; made for 32×32, halved after every block but the last."""
+    """`[N, in_channels, H, W]` to logits `[N, num_classes]`; made for 32×32, halved after every block but the last.
+
+    `stem_channels` null means `growth_rate * bn_size`. `compression` is the share of channels that a transition keeps.
+    """
 
     def __init__(
         self,
@@ -72,18 +75,24 @@ class DenseNet(nn.Module):
         layers_per_block: Sequence[int],
         growth_rate: int,
         bn_size: int,
+        compression: float,
+        stem_channels: int | None,
+        stem_bias: bool,
         activation: Activation,
     ) -> None:
         super().__init__()
-        channels = growth_rate * bn_size
-        self.input_net = nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1))
+        if not 0 < compression <= 1:
+            raise ValueError(f"compression={compression}: a share of the channels, above 0 and at most 1")
+        channels = growth_rate * bn_size if stem_channels is None else stem_channels
+        self.input_net = nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1, bias=stem_bias))
         blocks: list[nn.Module] = []
         for index, layers in enumerate(layers_per_block):
             blocks.append(DenseBlock(channels, layers, growth_rate, bn_size, activation))
             channels += layers * growth_rate
             if index < len(layers_per_block) - 1:
-                blocks.append(Transition(channels, channels // 2, activation))
-                channels //= 2
+                kept = int(channels * compression)
+                blocks.append(Transition(channels, kept, activation))
+                channels = kept
         self.blocks = nn.Sequential(*blocks)
         self.output_net = nn.Sequential(
             nn.BatchNorm2d(channels),

@@ -1,14 +1,21 @@
-"""What the network families share: activations by name and the initialisation that goes with them."""
+"""What the network families share: activations by name, the initialisation that goes with them, checks of arguments."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from torch import nn
+from torchvision.ops import SqueezeExcitation
 
 Activation = Literal["relu", "leakyrelu", "tanh", "gelu"]
 
 _ACTIVATIONS = {"relu": nn.ReLU, "leakyrelu": nn.LeakyReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
 # The names that torch.nn.init knows; GELU has no gain of its own there and is close to ReLU.
-_GAIN_NAMES = {"relu": "relu", "leakyrelu": "leaky_relu", "tanh": "tanh", "gelu": "relu"}
+_GAIN_NAMES: dict[str, Literal["relu", "leaky_relu", "tanh"]] = {
+    "relu": "relu",
+    "leakyrelu": "leaky_relu",
+    "tanh": "tanh",
+    "gelu": "relu",
+}
 
 
 def make_activation(name: Activation) -> nn.Module:
@@ -16,8 +23,24 @@ def make_activation(name: Activation) -> nn.Module:
     return _ACTIVATIONS[name](inplace=True) if name in ("relu", "leakyrelu") else _ACTIVATIONS[name]()
 
 
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, groups=groups, bias=False)
+
+
+def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+
+
+def squeeze_excitation(channels: int, ratio: int | None) -> list[nn.Module]:
+    """Layers that end a residual branch: none, or channels weighted through a bottleneck of `channels / ratio`.
+
+    Hu et al. 2017, https://arxiv.org/abs/1709.01507.
+    """
+    return [] if ratio is None else [SqueezeExcitation(channels, max(1, channels // ratio))]
+
+
 def init_conv_bn(net: nn.Module, activation: Activation, mode: Literal["fan_in", "fan_out"]) -> None:
-    """Kaiming-normal convolutions and BatchNorms at weight 1, bias 0 (He et al. 2015); other layers keep torch's own."""
+    """Kaiming-normal convolutions and BatchNorms at weight 1, bias 0 (He et al. 2015); the rest stays torch's."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity=_GAIN_NAMES[activation])
@@ -29,3 +52,19 @@ def init_conv_bn(net: nn.Module, activation: Activation, mode: Literal["fan_in",
 def classifier_head(features: int, num_classes: int) -> nn.Sequential:
     """Global average pooling and one linear layer: `[N, features, H, W]` to `[N, num_classes]`."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, num_classes))
+
+
+def check_image_size(network: str, image_size: int, minimum: int) -> None:
+    """Raises ValueError where nothing of the image would be left at the network's last layers."""
+    if image_size < minimum:
+        raise ValueError(
+            f"{network} needs images of at least {minimum}×{minimum} pixels, got {image_size}×{image_size}:"
+            f" set image_size={minimum} or more, or take another network"
+        )
+
+
+def check_same_length(**lists: Sequence[Any]) -> None:
+    """Raises ValueError unless the lists, given by their names, have one entry a group each."""
+    if len({len(values) for values in lists.values()}) > 1:
+        given = ", ".join(f"{name}={list(values)}" for name, values in lists.items())
+        raise ValueError(f"expected lists of one length, one entry a group each; got {given}")
