@@ -194,7 +194,7 @@ def test_an_output_that_is_no_logits() -> None:
         (["model._target_=timm.create_model"], "pip install 'cnnzoo[timm]'"),
         (["model._target_=torchvision.models.resnet18", "+model.depth=3"], "unexpected keyword argument 'depth'"),
         (["model._target_=collections.Counter"], "made a Counter; expected a torch.nn.Module"),
-        (["model=resnet", "model.widths=[16,32]"], "widths=[16, 32] must have one entry a group"),
+        (["model=resnet", "model.widths=[16,32]"], "widths=[16, 32], shortcut='projection'"),
     ],
 )
 def test_networks_that_cannot_be_built(overrides: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
