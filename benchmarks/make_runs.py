@@ -19,13 +19,13 @@ PUBLISHED = {"googlenet": 0.8970, "resnet": 0.9106, "preact_resnet": 0.9107, "de
 
 
 def config(model: str = "resnet", dataset: str = "cifar10", seed: int = 1, lr: float = 0.1) -> dict[str, Any]:
-    """The settings of a run, in the shape that cnnzoo.config composes."""
+    """The settings of a run, as result.json holds them under `config`."""
     return {
-        "name": model,
         "seed": seed,
         "image_size": 32,
         "model": {"_target_": f"cnnzoo.models.{model}", "num_classes": 10, "activation": "relu", "widths": [16, 32]},
         "dataset": {
+            "name": dataset,
             "source": {"_target_": "cnnzoo.data.sources.torchvision_set", "name": dataset.upper()},
             **{"channels": 3, "num_classes": 10, "image_size": 32, "val_size": 5000, "split_seed": 42},
             **{"mean": None, "std": None, "batch_size": 128, "eval_batch_size": 500, "drop_last": True},
@@ -47,11 +47,12 @@ def config(model: str = "resnet", dataset: str = "cifar10", seed: int = 1, lr: f
 
 def result(settings: dict[str, Any], **values: Any) -> dict[str, Any]:
     """A completed run's result.json for these settings; `values` replace or add keys."""
-    model, seed = settings["name"], settings["seed"]
+    model, seed = settings["model"]["_target_"].rpartition(".")[2], settings["seed"]
     draw = random.Random(f"{model} {seed} {settings['optimizer']['lr']}")
     test = round(PUBLISHED.get(model, 0.9) + draw.gauss(0, 0.002), 4)
     return {
-        **{"schema_version": 1, "status": "completed", "model": model, "dataset": "cifar10", "seed": seed},
+        **{"schema_version": 1, "status": "completed", "model": model, "seed": seed},
+        **{"dataset": settings["dataset"]["name"]},
         **{"params": MODELS.get(model, 100_000), "macs": 41_000_000, "epochs": 180, "best_epoch": 160},
         **{"val_accuracy": round(test + 0.006, 4), "val_loss": 0.3, "test_accuracy": test, "test_loss": 0.32},
         **{"train_seconds": 3000 + draw.random() * 60, "images_per_second": 2700.0, "peak_memory_bytes": 10**9},
@@ -67,7 +68,8 @@ def write_run(folder: Path, outcome: dict[str, Any]) -> Path:
     """A run's folder with what the comparison reads."""
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     (folder / "tensorboard").mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(json.dumps(outcome.get("config", {})))  # JSON is YAML
+    whole = outcome.get("config", {}) | {"name": outcome["model"], "paths": {"data": "data"}, "rerun": False}
+    (folder / "config.yaml").write_text(json.dumps(whole))  # JSON is YAML
     (folder / "result.json").write_text(json.dumps(outcome))
     return folder
 

@@ -11,14 +11,16 @@ All seeds of one configuration make one row. Reads plain files only: no torch.
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cnnzoo.errors import UserError
 from cnnzoo.results import columns, render
 from cnnzoo.results.configurations import Configurations, Filter
-from cnnzoo.results.scan import scan
+from cnnzoo.results.progress import progress
+from cnnzoo.results.record import write_atomically
+from cnnzoo.results.scan import Run, scan
 from cnnzoo.results.table import compare, select
 
 
@@ -53,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
         "--sort", metavar="COLUMN", help="accuracy and speed from the highest, others from the smallest"
     )
     parser.add_argument("--reverse", action="store_true", help="turn the order round")
+    parser.add_argument("--tests", action="store_true", help="is a difference more than chance? every pair is tested")
+    parser.add_argument("--status", action="store_true", help="which runs are done, running, failed or unfinished")
     parser.add_argument("--transpose", action="store_true", help="networks side by side")
     return parser
 
@@ -72,37 +76,64 @@ def _run(arguments: argparse.Namespace) -> int:
     if not runs:
         raise UserError(f"{', '.join(folders)}: no runs there (folders with a config.yaml or result.json).")
     runs = select(runs, [Filter(text) for text in filters], configurations)
+    if arguments.status:
+        records, grids, notes = progress(runs)
+    else:
+        records, grids, notes = _table(runs, configurations, arguments, ", ".join(folders))
+    _output(records, grids, notes, style, arguments)
+    return 0
+
+
+def _table(
+    runs: Sequence[Run], configurations: Configurations, arguments: argparse.Namespace, where: str
+) -> tuple[list[dict[str, Any]], list[render.Grid], list[str]]:
     comparison = compare(runs, configurations)
     if not comparison.rows:
-        raise UserError("\n  ".join([f"{', '.join(folders)}: no completed run yet.", *comparison.notes]))
-
+        raise UserError("\n  ".join([f"{where}: no completed run to compare.", *comparison.notes]))
     rows = columns.order(comparison.rows, arguments.sort, arguments.reverse, configurations)
-    names = arguments.columns.split(",") if arguments.columns else None
+    matrices: list[render.Grid] = []
+    notes = comparison.notes
+    if arguments.tests:
+        from cnnzoo.results.significance import compare_pairs  # numpy and scipy: only where they are needed
+
+        matrices, remarks = compare_pairs(rows)
+        notes = remarks + notes
+    names = [name.strip() for name in arguments.columns.split(",")] if arguments.columns else None
     shown = columns.choose(names, rows, configurations)
-    notes = columns.said_once(rows, shown) + comparison.notes
-    if style in ("json", "csv"):
-        fields = [field for column in shown for field in column.fields] if names else list(rows[0].values)
-        records = [{field: row.values.get(field) for field in fields} for row in rows]
+    grid = render.Grid(
+        "",
+        [column.title for column in shown],
+        [[column.show(row.values) for column in shown] for row in rows],
+        [column.is_text for column in shown],
+    )
+    fields = [field for column in shown for field in column.fields] if names else list(rows[0].values)
+    records = [{field: row.values.get(field) for field in fields} for row in rows]
+    notes = columns.said_once(rows, shown) + notes
+    return records, [grid.transposed() if arguments.transpose else grid, *matrices], notes
+
+
+def _output(
+    records: Sequence[dict[str, Any]],
+    grids: Sequence[render.Grid],
+    notes: Sequence[str],
+    style: str | None,
+    arguments: argparse.Namespace,
+) -> None:
+    if style in ("json", "csv"):  # stdout is for programs, so what a reader must know goes to stderr
         text = render.as_json(records) if style == "json" else render.as_csv(records, arguments.transpose)
         for note in notes:
             print(note, file=sys.stderr)
+    elif style is None and sys.stdout.isatty():
+        return render.terminal(grids, notes)
     else:
-        grid = render.Grid(
-            "",
-            [column.title for column in shown],
-            [[column.show(row.values) for column in shown] for row in rows],
-            [column.is_text for column in shown],
-        )
-        grids = [grid.transposed() if arguments.transpose else grid]
-        if style is None and sys.stdout.isatty():
-            render.terminal(grids, notes)
-            return 0
         text = {"tex": render.latex, "html": render.page}.get(style or "md", render.markdown)(grids, notes)
-    if arguments.out:
-        write(arguments.out, text)
-    else:
+    if arguments.out is None:
         print(text, end="")
-    return 0
+        return
+    try:
+        write_atomically(arguments.out, text)
+    except OSError as error:
+        raise UserError(f"--out {arguments.out}: cannot be written: {error.strerror}.") from error
 
 
 def _format_of(out: Path | None) -> str | None:
@@ -117,24 +148,6 @@ def _format_of(out: Path | None) -> str | None:
     if suffix not in render.FORMATS:
         raise UserError(f"--out {out}: cannot tell the format from the name; add --format {'|'.join(render.FORMATS)}.")
     return suffix
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a file in one step: a reader sees the old one or the new one, never a part.
-
-    Raises:
-        UserError: the folder does not exist or cannot be written.
-    """
-    try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-            temporary = Path(file.name)
-            file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # temporary files are private, what a user asked for need not be
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"--out {path}: cannot be written: {error.strerror}.") from error
 
 
 if __name__ == "__main__":

@@ -8,10 +8,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-# What a configuration holds besides the settings that can change a result.
-_NOT_SETTINGS = frozenset({"seed", "name", "paths", "logger", "rerun", "published", "debug", "weights", "format"})
-_NOT_SETTINGS_NESTED = frozenset({"dataset.root", "dataset.source.root", "trainer.progress_bar"})
-
 ABSENT = object()
 
 
@@ -36,9 +32,8 @@ class Configurations:
         self._number: dict[bytes, int] = {}
 
     def add(self, config: Mapping[str, Any]) -> int:
-        """Number of the settings in `config`, a new one where they were not seen before."""
-        settings = {k: v for k, v in config.items() if k not in _NOT_SETTINGS}
-        flat = {k: v for k, v in flatten(settings) if k not in _NOT_SETTINGS_NESTED}
+        """Number of the settings in `config`, a new one where they were not seen before; its seed is left out."""
+        flat = {key: value for key, value in flatten(config) if key != "seed"}
         if not self._differences:
             self._base = flat
         difference = {key: value for key, value in flat.items() if self._base.get(key, ABSENT) != value}

@@ -90,7 +90,7 @@ def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def as_csv(rows: Sequence[Mapping[str, Any]], transpose: bool = False) -> str:
     """Full precision, one line a row; lists and mappings as JSON, unknown values empty."""
-    table = [list(rows[0])] + [[_cell(value) for value in row.values()] for row in rows]
+    table = [list(rows[0]) if rows else []] + [[_cell(value) for value in row.values()] for row in rows]
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(zip(*table, strict=True) if transpose else table)
     return file.getvalue()

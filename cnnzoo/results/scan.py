@@ -12,8 +12,8 @@ import yaml  # type: ignore[import-untyped]
 
 from cnnzoo.errors import UserError
 from cnnzoo.results.configurations import Configurations
+from cnnzoo.results.record import SCHEMA_VERSION, identity
 
-SCHEMA_VERSION = 1
 _MARKS = frozenset({"result.json", "config.yaml", ".lock"})
 _INSIDE_A_RUN = frozenset({"checkpoints", "tensorboard", "figures"})
 _NUMBERS = (
@@ -126,7 +126,7 @@ def _read(folder: str, names: set[str], configurations: Configurations) -> Run:
     run.seed, run.finished = result.get("seed"), str(result.get("finished") or "")
     config = result.get("config")
     if config is None and run.state == "completed":
-        config = read_config(folder)
+        config = settings_on_disk(folder)
     if isinstance(config, dict):
         run.config = configurations.add(config)
     if run.state == "failed":
@@ -212,3 +212,11 @@ def read_config(folder: str) -> dict[str, Any] | None:
     except (OSError, ValueError, yaml.YAMLError):
         return None
     return config if isinstance(config, dict) else None
+
+
+def settings_on_disk(folder: str) -> dict[str, Any] | None:
+    """What `result.json` calls `config`, from config.yaml (milliseconds a file): the settings that change a result."""
+    try:
+        return identity(read_config(folder) or {})
+    except (KeyError, TypeError, AttributeError):  # not a configuration of ours
+        return None

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnzoo.errors import UserError, nearest
 from cnnzoo.results.configurations import ABSENT, Configurations, Filter, as_text, short_names
-from cnnzoo.results.scan import Run, read_config
+from cnnzoo.results.scan import Run, read_config, settings_on_disk
 
 LISTED = 20  # folders named in a note before it says how many more there are
 
@@ -41,30 +41,40 @@ def select(runs: Iterable[Run], filters: Sequence[Filter], configurations: Confi
     """Runs that pass all filters. One whose value is unknown (it never finished) is kept, so that it is counted.
 
     Raises:
-        UserError: a filter names a key that no run has, or leaves no completed run.
+        UserError: a filter names a key that no run has, or a value that no run has.
     """
     kept = list(runs)
     for chosen in filters if kept else ():
         for run in kept:
-            if run.config is None and run.state not in ("completed", "damaged") and (config := read_config(run.folder)):
-                run.config = configurations.add(config)
-                run.model, run.seed = run.model or config.get("name"), config.get("seed", run.seed)
+            if run.config is None and run.state not in ("completed", "damaged"):
+                _look_up(run, configurations)
         values = [setting(run, chosen.key, configurations) for run in kept]
         present = {as_text(value) for value in values if value is not ABSENT}
         if not present:
             keys = {"model", "dataset", "seed", "device", "precision", "epochs"} | configurations.keys()
             raise UserError(f"{chosen.text}: no run has the key '{chosen.key}'.{nearest(chosen.key, keys)}")
-        before = kept
+        if not any(value is not ABSENT and chosen.accepts(value) for value in values):
+            known = sorted(present)
+            closest = nearest(chosen.choices[0], known)
+            raise UserError(
+                f"{chosen.text}: no run has that.{closest} There is {chosen.key}={','.join(known[:LISTED])}"
+                f"{', …' if len(known) > LISTED else ''}."
+            )
         kept = [
             run
-            for run, value in zip(before, values, strict=True)
+            for run, value in zip(kept, values, strict=True)
             if (run.config is None if value is ABSENT else chosen.accepts(value))
         ]
-        if not any(run.state == "completed" for run in kept) and any(run.state == "completed" for run in before):
-            known = ", ".join(sorted(present)[:LISTED])
-            closest = nearest(chosen.choices[0], present)
-            raise UserError(f"{chosen.text}: no completed run has it.{closest} There is {chosen.key}={known}.")
     return kept
+
+
+def _look_up(run: Run, configurations: Configurations) -> None:
+    """Completes a run without figures from its config.yaml."""
+    if (settings := settings_on_disk(run.folder)) and (config := read_config(run.folder)):
+        run.config = configurations.add(settings)
+        run.model = run.model or config.get("name")
+        run.dataset = run.dataset or config["dataset"].get("name")
+        run.seed = config.get("seed") if run.seed is None else run.seed
 
 
 def compare(runs: Iterable[Run], configurations: Configurations) -> Comparison:
@@ -96,7 +106,7 @@ def compare(runs: Iterable[Run], configurations: Configurations) -> Comparison:
         duplicates += dropped
     comparison.notes += _notes_on_rows(comparison.rows, configurations)
     if duplicates:
-        comparison.notes.append(f"the same configuration and seed more than once, not counted: {_listed(duplicates)}")
+        comparison.notes.append(f"the same configuration and seed more than once, not counted: {listed(duplicates)}")
     for state, meaning in (
         ("failed", "failed, not in the table"),
         ("running", "still running, not in the table"),
@@ -105,7 +115,8 @@ def compare(runs: Iterable[Run], configurations: Configurations) -> Comparison:
     ):
         if found := others[state]:
             plural = "run" if len(found) == 1 else "runs"
-            comparison.notes.append(f"{len(found)} {plural} {meaning}: {_listed([describe(run) for run in found])}")
+            named = listed([describe(run) for run in found]) + (" (--status lists all)" if len(found) > LISTED else "")
+            comparison.notes.append(f"{len(found)} {plural} {meaning}: {named}")
     return comparison
 
 
@@ -115,8 +126,9 @@ def describe(run: Run) -> str:
     return f"{run.folder} ({problem})" if problem else run.folder
 
 
-def _listed(items: Sequence[str]) -> str:
-    more = f"; and {len(items) - LISTED} more (--status lists all)" if len(items) > LISTED else ""
+def listed(items: Sequence[str]) -> str:
+    """The first LISTED items, and how many more there are."""
+    more = f"; and {len(items) - LISTED} more" if len(items) > LISTED else ""
     return "; ".join(items[:LISTED]) + more
 
 
@@ -143,8 +155,9 @@ def _figures(runs: Sequence[Run]) -> dict[str, Any]:
     def std(name: str) -> float | None:
         return stdev(known(name)) if len(known(name)) > 1 else None
 
-    def joined(name: str) -> str | None:
-        return " / ".join(sorted({str(value) for value in known(name)})) or None
+    def joined(name: str) -> Any:
+        found = set(known(name))
+        return " / ".join(sorted(map(str, found))) if len(found) > 1 else next(iter(found), None)
 
     published = next((run.published for run in runs if run.published is not None), None)
     test = mean("test_accuracy")
@@ -172,7 +185,9 @@ def _figures(runs: Sequence[Run]) -> dict[str, Any]:
         "published_val_accuracy": published.val_accuracy if published else None,
         "published_test_accuracy": published.test_accuracy if published else None,
         "test_accuracy_difference": (
-            test - published.test_accuracy if published and published.test_accuracy is not None and test else None
+            None
+            if published is None or published.test_accuracy is None or test is None
+            else test - published.test_accuracy
         ),
         "val_loss_mean": mean("val_loss"),
         "test_loss_mean": mean("test_loss"),

@@ -1,0 +1,72 @@
+"""How far the runs below a folder are: done, running, failed, begun and not finished."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from cnnzoo.results.columns import duration
+from cnnzoo.results.render import Grid
+from cnnzoo.results.scan import Run, read_config
+
+_NAMES = {"completed": "done", "running": "running", "failed": "failed", "unfinished": "unfinished"}
+_NAMES |= {"damaged": "not readable"}
+
+
+def progress(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[Grid], list[str]]:
+    """Records of the runs that are not done, the same as a table, and a line that counts all."""
+    order = list(_NAMES)
+    open_runs = sorted((run for run in runs if run.state != "completed"), key=lambda run: order.index(run.state))
+    records = [_record(run) for run in open_runs]
+    body = [
+        [
+            record["state"],
+            *(("" if record[key] is None else str(record[key])) for key in ("model", "dataset", "seed")),
+            "" if record["epochs"] is None else f"{record['epoch']}/{record['epochs']}",
+            duration(record["seconds_left"]) if record["state"] == "running" else "",
+            record["folder"],
+            (record["problem"] or "").split("\n")[0],
+        ]
+        for record in records
+    ]
+    header = ["state", "network", "dataset", "seed", "epoch", "left (about)", "folder", "problem"]
+    grids = [Grid("", header, body, [True, True, True, False, False, False, True, True])] if body else []
+    counts = Counter(run.state for run in runs)
+    parts = [f"{counts[state]} {name}" for state, name in _NAMES.items() if counts[state] or state == "completed"]
+    return records, grids, [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {', '.join(parts)}"]
+
+
+def _record(run: Run) -> dict[str, Any]:
+    config = read_config(run.folder) if run.state != "damaged" else None
+    config = config or {}
+    epoch, seconds = _epochs_done(Path(run.folder, "metrics.csv"))
+    epochs = (config.get("trainer") or {}).get("max_epochs")
+    return {
+        "state": _NAMES[run.state],
+        "model": run.model or config.get("name"),
+        "dataset": run.dataset or (config.get("dataset") or {}).get("name"),
+        "seed": config.get("seed") if run.seed is None else run.seed,
+        "epoch": epoch,
+        "epochs": epochs,
+        # training time alone: validation comes on top
+        "seconds_left": seconds * max(0, epochs - epoch) if epochs is not None and seconds is not None else None,
+        "folder": run.folder,
+        "problem": run.problem or None,
+        "command": run.command or None,
+    }
+
+
+def _epochs_done(path: Path) -> tuple[int, float | None]:
+    """Number of epochs in metrics.csv, and their mean seconds; a line that is being written does not count."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return 0, None
+    rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+    try:
+        seconds = [float(row["epoch_seconds"]) for row in rows]
+        return (int(rows[-1]["epoch"]) + 1 if rows else 0), (fmean(seconds) if seconds else None)
+    except (KeyError, TypeError, ValueError):
+        return len(rows), None
