@@ -7,35 +7,43 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.logging import RichHandler
 
 console = Console(stderr=True)
 
+# Said by Lightning and torch about things that are meant, or that nobody here can change.
+_EXPECTED_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",
+    ".*LeafSpec.*",
+    ".*torch.jit.*deprecated.*",
+    ".*Trying to infer the `batch_size`.*",
+    ".*lr_scheduler.step.*before.*optimizer.step.*",  # Lightning steps a schedule once while it loads a checkpoint
+    ".*number of training batches.*",
+    ".*GPU available but not used.*",
+)
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints above the progress bar; long lines are the terminal's to break."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+
+
+def _not_chatter(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or record.name.startswith("cnnzoo")
+
 
 def set_up_logging() -> None:
-    """Log lines of cnnzoo and warnings of everybody to stderr; Lightning's advertisements nowhere."""
+    """cnnzoo's log lines and everybody's warnings to stderr."""
     root = logging.getLogger()
-    if not any(isinstance(handler, RichHandler) for handler in root.handlers):
-        handler = RichHandler(
-            console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S", omit_repeated_times=False
-        )
+    if not any(isinstance(handler, _ConsoleHandler) for handler in root.handlers):
+        handler = _ConsoleHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        handler.addFilter(_not_chatter)
         root.addHandler(handler)
-    root.setLevel(logging.WARNING)
     logging.getLogger("cnnzoo").setLevel(logging.INFO)
-    for noisy in ("pytorch_lightning", "lightning_fabric", "lightning", "torch.utils.flop_counter"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-        logging.getLogger(noisy).handlers.clear()
-    for pattern in (
-        ".*does not have many workers.*",
-        ".*Checkpoint directory.*exists and is not empty.*",
-        ".*isinstance.treespec, LeafSpec.*",
-        ".*torch.jit.*deprecated.*",
-        ".*exists and is not empty.*",
-        ".*Trying to infer the `batch_size`.*",
-        ".*lr_scheduler.step.*before.*optimizer.step.*",  # Lightning steps a schedule once while loading a checkpoint
-        ".*number of training batches.*",
-        ".*GPU available but not used.*",
-    ):
+    for pattern in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
     logging.captureWarnings(True)
 
@@ -45,6 +53,7 @@ def log_file(path: Path) -> Iterator[None]:
     """Appends this process's log lines to `path` for as long as the block runs."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.addFilter(_not_chatter)
     root = logging.getLogger()
     root.addHandler(handler)
     try:

@@ -4,13 +4,16 @@ import functools
 import logging
 import os
 import re
+import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -30,35 +33,36 @@ CONF_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.paren
 def to_plain(cfg: DictConfig) -> dict[str, Any]:
     """The configuration in plain dicts and lists, every interpolation resolved."""
     return {
-        str(key): OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
+        str(key): OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+        if OmegaConf.is_config(node)
+        else node
         for key, node in cfg.items()
         if key != "hydra"  # Hydra's own part has values that are filled in later only
     }
 
 
-class CheckedLoader:
+_compose_unchecked = ConfigLoaderImpl.load_configuration
+
+
+def _compose_checked(
+    loader: ConfigLoaderImpl, config_name: str | None, overrides: list[str], run_mode: RunMode, **kwargs: Any
+) -> DictConfig:
     """Hydra's loader with a last step: what it composes is completed and checked before anybody sees it.
 
     Hydra 1.3 has no public hook at this point, and one is needed: `--cfg job`, runs and every job of a sweep must
     refuse the same mistakes.
     """
-
-    compose_unchecked = ConfigLoaderImpl.load_configuration
-
-    def load_configuration(
-        self: ConfigLoaderImpl, config_name: str | None, overrides: list[str], run_mode: RunMode, **kwargs: Any
-    ) -> DictConfig:
-        cfg = CheckedLoader.compose_unchecked(self, config_name, overrides, run_mode, **kwargs)
-        if run_mode == RunMode.RUN and "model" in cfg:
-            with open_dict(cfg):
-                _keep_own_arguments(cfg)
-                if cfg.name is None:
-                    cfg.name = _model_name(cfg)
-            check(to_plain(cfg))
-        return cfg
+    cfg = _compose_unchecked(loader, config_name, overrides, run_mode, **kwargs)
+    if run_mode == RunMode.RUN and "model" in cfg:
+        with open_dict(cfg):
+            _keep_own_arguments(cfg)
+            if cfg.name is None:
+                cfg.name = _model_name(cfg)
+        check(to_plain(cfg))
+    return cfg
 
 
-ConfigLoaderImpl.load_configuration = CheckedLoader.load_configuration  # type: ignore[method-assign]
+ConfigLoaderImpl.load_configuration = _compose_checked  # type: ignore[method-assign, assignment]
 
 
 def _overridden(cfg: DictConfig, section: str) -> set[str]:
@@ -104,16 +108,27 @@ def compose(overrides: Sequence[str] = (), config_name: str = "run") -> DictConf
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Makes a function of one configuration into a command line: Hydra's, with errors that help.
 
-    A UserError or a configuration that does not compose ends in one message on stderr and exit code 1. The traceback
-    is shown on request: HYDRA_FULL_ERROR=1.
+    Whatever fails ends in one message a failure on stderr and exit code 1; of a sweep, every other job is done first.
+    The traceback is shown on request: HYDRA_FULL_ERROR=1.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
-        main = hydra.main(config_path=str(CONF_DIR), config_name=config_name, version_base="1.3")(task)
+        failures: list[tuple[list[str], Exception]] = []
+
+        @functools.wraps(task)
+        def guarded(cfg: DictConfig) -> Any:
+            try:
+                return task(cfg)
+            except Exception as error:  # kept for the end: Hydra would print its own account of it
+                failures.append((list(HydraConfig.get().overrides.task), error))
+                return None
+
+        main = hydra.main(config_path=str(CONF_DIR), config_name=config_name, version_base="1.3")(guarded)
 
         @functools.wraps(task)
         def wrapper() -> None:
-            traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+            failures.clear()
+            asked_for = os.environ.get("HYDRA_FULL_ERROR")
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
             try:
                 main()
@@ -121,11 +136,14 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
                 sys.exit(130)
             except Exception as error:
-                if traceback_wanted:
-                    raise
-                print(f"error: {_explain(error)}", file=sys.stderr)
-                if not isinstance(error, UserError | HydraException | OmegaConfBaseException):
-                    print("HYDRA_FULL_ERROR=1 before the command shows where it came from.", file=sys.stderr)
+                failures.append(([], error))
+            finally:
+                os.environ.pop("HYDRA_FULL_ERROR")
+                if asked_for is not None:
+                    os.environ["HYDRA_FULL_ERROR"] = asked_for
+            for overrides, failure in failures:
+                _report(failure, overrides, with_traceback=asked_for == "1")
+            if failures:
                 sys.exit(1)
 
         return wrapper
@@ -133,14 +151,27 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     return decorate
 
 
+def _report(error: Exception, overrides: list[str], with_traceback: bool) -> None:
+    if with_traceback:
+        traceback.print_exception(error)
+    print(f"error: {_explain(error)}", file=sys.stderr)
+    if overrides:
+        print(f"  in: {shlex.join(overrides)}", file=sys.stderr)
+    if not with_traceback and not isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        print("HYDRA_FULL_ERROR=1 before the command shows where it came from.", file=sys.stderr)
+
+
 def _explain(error: BaseException) -> str:
     """The message of an exception, with the nearest right word where a word was wrong."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
-        group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        options = [o for o in error.options if not o.startswith("_")]
-        if group:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = str(error.missing_cfg_file).partition("/")
+        options = _choices(group)
+        if not options:  # Hydra's own groups have folders in their names
+            group, _, choice = str(error.missing_cfg_file).rpartition("/")
+            options = list(error.options or [])
+        if group and choice:
             listed = f" Choices: {', '.join(sorted(options))}." if options else ""
             return f"{group}={choice}: no such choice.{nearest(choice, options)}{listed}"
     if isinstance(error, OverrideParseException):
@@ -158,6 +189,12 @@ def _explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def _choices(group: str) -> list[str]:
+    """All choices of a group, those in folders as `folder/name`."""
+    folder = CONF_DIR / group
+    return sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml"))
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
 
@@ -166,9 +203,11 @@ def _unknown_key(key: str) -> str:
     """`key` is not in the configuration; the nearest one among its siblings is."""
     parent, _, last = key.rpartition(".")
     try:
-        groups = [a for a in sys.argv[1:] if re.fullmatch(r"[\w/]+=[\w/]+", a) and (CONF_DIR / a.split("=")[0]).is_dir()]
+        groups = [
+            a for a in sys.argv[1:] if re.fullmatch(r"[\w/]+=[\w/]+", a) and (CONF_DIR / a.split("=")[0]).is_dir()
+        ]
         loader = ConfigLoaderImpl(hydra._internal.utils.create_config_search_path(str(CONF_DIR)))
-        cfg = CheckedLoader.compose_unchecked(loader, "run", groups, RunMode.RUN)
+        cfg = _compose_unchecked(loader, "run", groups, RunMode.RUN)
         section = OmegaConf.select(cfg, parent) if parent else cfg
     except Exception:
         section = None  # another mistake on the same command line: do without the suggestion

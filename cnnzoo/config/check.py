@@ -158,7 +158,8 @@ def _module_of(target: str) -> str:
 @cache
 def _parse(module: str) -> ast.Module | None:
     package = importlib.util.find_spec("cnnzoo")
-    assert package is not None and package.submodule_search_locations
+    assert package is not None
+    assert package.submodule_search_locations is not None
     path = Path(package.submodule_search_locations[0], *module.split(".")[1:])
     for file in (path.with_suffix(".py"), path / "__init__.py"):
         if file.is_file():

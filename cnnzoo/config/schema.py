@@ -32,7 +32,7 @@ class Dataset:
     mean: list[float] | None = None
     std: list[float] | None = None
     batch_size: int = MISSING
-    eval_batch_size: int = MISSING
+    eval_batch_size: int | None = None
     drop_last: bool = MISSING
 
 
@@ -53,7 +53,7 @@ class Loss:
 class Trainer:
     max_epochs: int = MISSING
     accelerator: str = MISSING
-    devices: Any = MISSING # auto, a number, or a list of indices
+    devices: Any = MISSING  # auto, a number, or a list of indices
     strategy: str = MISSING
     precision: str = MISSING
     channels_last: bool = MISSING

@@ -75,7 +75,7 @@ def draw_crops(augmentation: Augmentation, count: int, height: int, width: int, 
         low, high = torch.tensor(augmentation.ratio).log().tolist()
         ratio = uniform(low, high, count, tries).exp_()
         widths, heights = (area * ratio).sqrt_().round_(), (area / ratio).sqrt_().round_()
-        fits = (0 < widths) & (widths <= width) & (0 < heights) & (heights <= height)
+        fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
         first = fits.int().argmax(dim=1, keepdim=True)  # the first that fits, 0 where none does
         fallback_height, fallback_width = _central_crop(augmentation.ratio, height, width)
         any_fits = fits.any(dim=1)
@@ -129,7 +129,9 @@ def _weights(start: Tensor, length: Tensor, pixels: int, size: int, flip: Tensor
     output = torch.arange(size, device=device, dtype=torch.float32) + 0.5
     position = torch.arange(pixels, device=device, dtype=torch.float32) + 0.5
     scale = (length / size)[:, None]
-    centre = start[:, None] + (torch.where(flip[:, None], size - output, output) if flip is not None else output) * scale
+    centre = (
+        start[:, None] + (torch.where(flip[:, None], size - output, output) if flip is not None else output) * scale
+    )
     inside = (position > start[:, None]) & (position < (start + length)[:, None])
     weights = (position - centre[:, :, None]).abs_().div_(-scale.clamp(min=1)[:, :, None]).add_(1).clamp_(min=0)
     weights *= inside[:, None, :]

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import hydra.utils
 import torch
 from torch import Tensor
 
+from cnnzoo.config.targets import call_target
 from cnnzoo.data.sources import Images, Source
 from cnnzoo.errors import UserError
 
@@ -28,8 +28,8 @@ class Dataset:
 
     def to(self, device: torch.device | str) -> "Dataset":
         """All of it on `device`, where batches are then cut and augmented."""
-        parts = (part.to(device) for part in (self.train, self.val, self.test))
-        return Dataset(*parts, self.classes, self.mean.to(device), self.std.to(device))
+        train, val, test = (part.to(device) for part in (self.train, self.val, self.test))
+        return Dataset(train, val, test, self.classes, self.mean.to(device), self.std.to(device))
 
 
 def load_dataset(config: Mapping[str, Any]) -> Dataset:
@@ -38,7 +38,7 @@ def load_dataset(config: Mapping[str, Any]) -> Dataset:
     Raises:
         UserError: the data are missing or damaged, or the section does not fit them.
     """
-    source: Source = hydra.utils.call(dict(config["source"]), _convert_="all")
+    source: Source = call_target("dataset.source", config["source"])
     if len(source.classes) != config["num_classes"]:
         raise UserError(
             f"dataset.num_classes={config['num_classes']}, but the data have {len(source.classes)} classes:"

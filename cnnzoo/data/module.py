@@ -10,6 +10,9 @@ from cnnzoo.data.batches import Batches
 from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.sources import Images
 
+# On the CPU what counts is that a batch's activations stay in the caches, on a GPU that it is kept busy.
+_EVAL_BATCH_SIZES = {"cpu": 64, "cuda": 1000}
+
 
 def eval_batches(dataset: Dataset, part: Images, config: Mapping[str, Any]) -> Batches:
     """A part in its own order, without augmentation, for validation and test."""
@@ -18,7 +21,7 @@ def eval_batches(dataset: Dataset, part: Images, config: Mapping[str, Any]) -> B
         dataset.mean,
         dataset.std,
         image_size=config["image_size"],
-        batch_size=config["dataset"]["eval_batch_size"],
+        batch_size=config["dataset"]["eval_batch_size"] or _EVAL_BATCH_SIZES[part.images.device.type],
         channels_last=config["trainer"]["channels_last"],
     )
 

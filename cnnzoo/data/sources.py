@@ -108,7 +108,7 @@ def _reason(error: BaseException) -> str:
 
 
 def digits(test_size: int, split_seed: int) -> Source:
-    """scikit-learn's 1,797 handwritten digits, 8×8 grey, brightness 0..16 stretched to 0..255; a stratified test set."""
+    """scikit-learn's 1,797 handwritten digits, 8×8 grey, brightness 0..16 stretched to 0..255; stratified test set."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -116,7 +116,9 @@ def digits(test_size: int, split_seed: int) -> Source:
     images = torch.as_tensor(np.rint(data.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.as_tensor(data.target, dtype=torch.int64)
     if not 10 <= test_size <= len(labels) - 10:
-        raise UserError(f"dataset.source.test_size={test_size}: expected 10 to {len(labels) - 10} of {len(labels)} images.")
+        raise UserError(
+            f"dataset.source.test_size={test_size}: expected 10 to {len(labels) - 10} of {len(labels)} images."
+        )
     train, test = train_test_split(
         np.arange(len(labels)), test_size=test_size, random_state=split_seed, stratify=data.target
     )

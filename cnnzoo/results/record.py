@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def _without_nan(value: Any) -> Any:
 
 def now() -> str:
     """This moment, ISO 8601, UTC."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def common_fields(config: Mapping[str, Any], command: str) -> dict[str, Any]:
@@ -165,5 +165,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"Another process is at this very run: {folder}. Wait for it, or choose another seed.") from None
+            raise UserError(
+                f"Another process is at this very run: {folder}. Wait for it, or choose another seed."
+            ) from None
         yield

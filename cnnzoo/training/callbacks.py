@@ -10,7 +10,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from cnnzoo.console import console
 from cnnzoo.errors import UserError
@@ -38,6 +46,7 @@ class EpochLog(pl.Callback):
         self.rows: list[dict[str, Any]] = []
         self.started = 0.0
         self.seconds = 0.0
+        self.learning_rate = 0.0
 
     @property
     def train_seconds(self) -> float:
@@ -72,25 +81,24 @@ class EpochLog(pl.Callback):
         assert isinstance(pl_module, Classifier)
         loss, accuracy = pl_module.train_mean.compute()
         rate = pl_module.train_mean.images * trainer.world_size / self.seconds
-        optimizer = trainer.optimizers[0]
-        validated = (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch == 0
-        metrics = trainer.callback_metrics
-        row = {
+        every = trainer.check_val_every_n_epoch or 1
+        validated = (trainer.current_epoch + 1) % every == 0
+        val_loss, val_accuracy = pl_module.val_mean.compute() if validated else (None, None)
+        row: dict[str, Any] = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "learning_rate": self.learning_rate,
             "train_loss": loss,
             "train_accuracy": accuracy,
-            "val_loss": float(metrics["val_loss"]) if validated else None,
-            "val_accuracy": float(metrics["val_accuracy"]) if validated else None,
+            "val_loss": val_loss,
+            "val_accuracy": val_accuracy,
             "epoch_seconds": self.seconds,
             "images_per_second": rate,
         }
-        del optimizer
         self.rows.append(row)
         self._append(row)
-        for name in ("learning_rate", "train_loss", "train_accuracy", "epoch_seconds", "images_per_second"):
-            pl_module.log(name, row[name])
+        shown = ("learning_rate", "train_loss", "train_accuracy", "epoch_seconds", "images_per_second")
+        pl_module.log_dict({name: row[name] for name in shown})
         log.info("%s", describe(row, trainer.max_epochs))
         if not math.isfinite(loss):
             raise UserError(
@@ -98,7 +106,9 @@ class EpochLog(pl.Callback):
                 " Lower optimizer.lr, or set trainer.gradient_clip_val=1."
             )
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if batch_idx == 0:  # the rate that the epoch begins with; at its end the schedule may have moved on
             self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
@@ -129,8 +139,8 @@ class ProgressBar(pl.Callback):
 
     def __init__(self) -> None:
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-            TimeRemainingColumn(), console=console, transient=True, refresh_per_second=4,
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), console=console, transient=True, refresh_per_second=4,
         )  # fmt: skip
         self.task: TaskID | None = None
         self.shown = 0.0
@@ -147,7 +157,9 @@ class ProgressBar(pl.Callback):
         if self.task is not None and now - self.shown > 0.25:
             self.shown = now
             self.progress.update(
-                self.task, completed=trainer.global_step, description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+                self.task,
+                completed=trainer.global_step,
+                description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,16 +1,14 @@
 """The one LightningModule, for every network."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import hydra.utils
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from cnnzoo.config.targets import call_target
 from cnnzoo.data.batches import epoch_generator
-from cnnzoo.errors import UserError, nearest
 from cnnzoo.results.record import config_hash, identity
 
 
@@ -46,7 +44,7 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters({"config": identity(config), "config_hash": config_hash(config)}, logger=False)
         self.config = config
-        self.model = model.to(memory_format=torch.channels_last) if config["trainer"]["channels_last"] else model  # type: ignore[call-overload]
+        self.model = model.to(memory_format=torch.channels_last) if config["trainer"]["channels_last"] else model
         self.loss = nn.CrossEntropyLoss(label_smoothing=config["loss"]["label_smoothing"])
         self.validation_loss = nn.CrossEntropyLoss()
         size = config["image_size"]
@@ -91,7 +89,7 @@ class Classifier(pl.LightningModule):
         self.log_dict({"val_loss": loss, "val_accuracy": accuracy})
 
     def configure_optimizers(self) -> Any:
-        optimizer = build(
+        optimizer = call_target(
             "optimizer", self.config["optimizer"], [p for p in self.parameters() if p.requires_grad]
         )
         node = {key: value for key, value in self.config["scheduler"].items() if key != "interval"}
@@ -99,31 +97,8 @@ class Classifier(pl.LightningModule):
             return optimizer
         if node.get("total_steps", 0) is None:
             node["total_steps"] = int(self.trainer.estimated_stepping_batches)
-        scheduler = build("scheduler", node, optimizer)
+        scheduler = call_target("scheduler", node, optimizer)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": self.config["scheduler"]["interval"]},
         }
-
-
-def build(section: str, node: Mapping[str, Any], *args: Any) -> Any:
-    """Calls the section's `_target_` with `args` and its other keys.
-
-    Raises:
-        UserError: no such target, or it refuses the arguments.
-    """
-    target = node["_target_"]
-    kwargs = {key: value for key, value in node.items() if key != "_target_"}
-    try:
-        function = hydra.utils.get_object(target)
-    except Exception as error:
-        raise UserError(f"{section}._target_={target}: {error}") from error
-    accepted = inspect.signature(function).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
-        for key in kwargs:
-            if key not in accepted:
-                raise UserError(f"{section}.{key}: {target} has no such argument.{nearest(key, accepted)}")
-    try:
-        return function(*args, **kwargs)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{section}: {target} refuses its arguments: {error}") from error

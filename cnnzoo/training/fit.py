@@ -13,13 +13,14 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
+from cnnzoo.config.targets import call_target
 from cnnzoo.console import console
 from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.module import DataModule
 from cnnzoo.errors import UserError
 from cnnzoo.results.record import config_hash
 from cnnzoo.training.callbacks import EpochLog, ProgressBar
-from cnnzoo.training.classifier import Classifier, build
+from cnnzoo.training.classifier import Classifier
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def fit(model: nn.Module, dataset: Dataset, config: Mapping[str, Any], folder: P
     """Trains `model`, from the last checkpoint in `folder` where there is one.
 
     Raises:
-        UserError: the trainer's settings cannot be met here, the checkpoint is another run's, or the loss is not finite.
+        UserError: the trainer's settings cannot be met here, the checkpoint is another run's, or the loss explodes.
     """
     settings = config["trainer"]
     device = training_device(settings["accelerator"])
@@ -56,7 +57,7 @@ def fit(model: nn.Module, dataset: Dataset, config: Mapping[str, Any], folder: P
         dirpath=folder / "checkpoints", filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
     callbacks: list[pl.Callback] = [epoch_log, best, last]
-    callbacks += [build(f"callbacks.{name}", node) for name, node in config["callbacks"].items()]
+    callbacks += [call_target(f"callbacks.{name}", node) for name, node in config["callbacks"].items()]
     if settings["progress_bar"] and console.is_terminal:
         callbacks.append(ProgressBar())
     logger: Any = False
@@ -67,7 +68,7 @@ def fit(model: nn.Module, dataset: Dataset, config: Mapping[str, Any], folder: P
             accelerator=device.type,
             devices=settings["devices"] if device.type == "cuda" else _cpu_processes(settings["devices"]),
             strategy=settings["strategy"],
-            precision=precision,
+            precision=precision,  # type: ignore[arg-type]
             max_epochs=settings["max_epochs"],
             accumulate_grad_batches=settings["accumulate_grad_batches"],
             gradient_clip_val=settings["gradient_clip_val"],

@@ -48,6 +48,6 @@ def evaluate(
     """Predictions of `model` for the validation and the test part, computed on `device`."""
     dataset, model = dataset.to(device), model.to(device)
     if config["trainer"]["channels_last"]:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
     val, test = (predict(model, eval_batches(dataset, part, config)) for part in (dataset.val, dataset.test))
     return val, test

@@ -69,7 +69,7 @@ def _check_sha256(content: bytes, expected: str, name: str) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise UserError(
-            f"{name} is not the published file: its sha256 is {found}, expected {expected}. Delete it and download it again."
+            f"{name} is not the published file: its sha256 is {found}, expected {expected}. Delete it and try again."
         )
 
 

@@ -1,0 +1,58 @@
+# make help lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow test-gpu lint format lock bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+# The stamp is newer than what it was installed from, or set-up runs again.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; PYTHON=python3.12 make ... chooses one" >&2; exit 1; }
+	@if command -v uv >/dev/null; then \
+	  set -ex; uv venv --quiet --allow-existing --python $(PYTHON) $(VENV); \
+	  uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock; \
+	  uv pip install --quiet --python $(BIN)/python --no-deps --editable .; \
+	else \
+	  set -ex; $(PYTHON) -m venv $(VENV); \
+	  $(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock; \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .; \
+	fi
+	@touch $@
+
+setup: $(VENV)/.installed ## make .venv with the pinned packages and cnnzoo in it
+
+demo: setup ## train the four networks on scikit-learn's digits and print their comparison (CPU, minutes)
+	$(BIN)/python -m cnnzoo.run -m experiment=demo model=googlenet,resnet,preact_resnet,densenet
+	$(BIN)/python -m cnnzoo.compare outputs/digits
+
+test: setup ## the test suite
+	$(BIN)/python -m pytest
+
+test-slow: setup ## tests that need minutes, the real data and the published weights (CNNZOO_DATA, CNNZOO_WEIGHTS)
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: setup ## tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+lint: setup ## ruff, format check and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## let ruff format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## resolve requirements.lock anew (needs uv)
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-emit-index-url \
+	  --custom-compile-command 'make lock' pyproject.toml --output-file requirements.lock
+
+bench: setup ## throughput beside the alternatives
+	$(BIN)/python benchmarks/throughput.py
+
+clean: ## remove what the other targets made, but no results
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,5 @@
+"""`python -m cnnzoo <verb> ...`."""
+
+from cnnzoo.cli import main
+
+main()
