@@ -27,7 +27,7 @@ from cnnzoo.results.table import compare, select
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code, 1 with a message on stderr where the user can put something right."""
     try:
-        return _run(_parser().parse_args(argv))
+        return _run(_parser().parse_intermixed_args(argv))  # options may stand between folders and filters
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

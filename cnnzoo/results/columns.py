@@ -145,6 +145,8 @@ def choose(names: Sequence[str] | None, rows: Sequence[Row], configurations: Con
 
 def _find(name: str, rows: Sequence[Row], configurations: Configurations) -> Column:
     if name in COLUMNS:
+        if COLUMNS[name].fields[0] not in rows[0].values:
+            raise UserError(f"{name}: this column needs --tests.")
         return COLUMNS[name]
     if name in rows[0].values and name not in ("seeds", "differs", "tests"):
         return _one(name, name, name, lambda v: f"{v:.6g}" if isinstance(v, float) else _text(v))
@@ -152,7 +154,7 @@ def _find(name: str, rows: Sequence[Row], configurations: Configurations) -> Col
     if all(value is ABSENT for value in values):
         known = [*COLUMNS, *configurations.keys()]
         raise UserError(
-            f"--columns {name}: no such column.{nearest(name, known)} There are {', '.join(COLUMNS)},"
+            f"{name}: no such column.{nearest(name, known)} There are {', '.join(COLUMNS)},"
             " and every key of the configuration, such as optimizer.lr."
         )
     for row, value in zip(rows, values, strict=True):

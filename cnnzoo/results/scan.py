@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from cnnzoo.errors import UserError
 from cnnzoo.results.configurations import Configurations
@@ -184,7 +184,7 @@ def _without_result(folder: str) -> Run:
         text = Path(folder, "config.yaml").read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""  # it stopped before it wrote its configuration
-    if text and not ("model:" in text and "seed:" in text):
+    if text and not all(word in text for word in ("model", "seed", "_target_")):
         return Run(folder, "damaged", "config.yaml is not one of cnnzoo's, or cut off")
     return Run(folder, "unfinished")
 

@@ -1,5 +1,6 @@
 """From runs to rows: one row for all seeds of one configuration, and what a reader must know about them."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -203,6 +204,11 @@ def _figures(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
+def _abbreviated(value: Any) -> str:
+    """A value in a sentence; ten digits of a git commit do."""
+    return re.sub(r"\b([0-9a-f]{10})[0-9a-f]{30}\b", r"\1", str(value))
+
+
 def _notes_on_rows(rows: Sequence[Row], configurations: Configurations) -> list[str]:
     notes = []
     for row in rows:
@@ -212,7 +218,7 @@ def _notes_on_rows(rows: Sequence[Row], configurations: Configurations) -> list[
             *(("git_commit", "code versions"), ("params", "parameter counts"), ("macs", "MACs")),
             ("published", "published figures"),
         ):
-            seen = Counter(str(getattr(run, name)) for run in row.runs)
+            seen = Counter(_abbreviated(getattr(run, name)) for run in row.runs)
             if len(seen) > 1:
                 parts = ", ".join(f"{value} (n={count})" for value, count in seen.most_common())
                 notes.append(f"{label}: mixed {plural}: {parts}")
