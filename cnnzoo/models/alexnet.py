@@ -1,4 +1,4 @@
-"""AlexNet: Krizhevsky et al. 2012, https://proceedings.neurips.cc/paper/2012/hash/c399862d3b9d6b76c8436e924a68c45b.
+"""AlexNet: Krizhevsky et al. 2012, https://proceedings.neurips.cc/paper/2012/hash/c399862d3b9d6b76c8436e924a68c45b-Abstract.html.
 
 One branch instead of the paper's two half-connected ones, no padding in the first layer and no local response
 normalisation, as in Dive into Deep Learning; torchvision's `alexnet` is a narrower network. `second_hidden` adds the
