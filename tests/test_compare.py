@@ -20,6 +20,7 @@ import pytest
 import scipy.stats
 
 from cnnzoo.compare import main
+from cnnzoo.results.render import Grid
 from cnnzoo.results.statistics import compact_letters, holm, mcnemar, paired_t, t_interval
 
 make_runs = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "make_runs.py"))
@@ -268,7 +269,7 @@ def test_status(runs: Path, call):
         assert code == 0
         assert "8 runs: 6 done, 1 running, 1 failed" in out
         line = next(line for line in out.splitlines() if "nin" in line)
-        assert [c.strip() for c in line.split("|")][1:7] == ["running", "nin", "cifar10", "7", "2/180", "29 min 40 s"]
+        assert [c.strip() for c in line.split("|")][2:8] == ["running", "nin", "cifar10", "7", "2/180", "29 min 40 s"]
         assert "ValueError: no" in out
     assert "6 done, 1 failed, 1 unfinished" in call(runs, "--status")[1], "the lock goes with its process"
     assert call(runs, "--status", "model=nin")[1].count("\n| ") == 1, "one line below the header"
@@ -342,6 +343,15 @@ def test_json_and_csv_have_nothing_else_on_stdout(runs: Path, call):
 def test_markdown_is_aligned(runs: Path, call):
     table = [line for line in call(runs)[1].splitlines() if line.startswith("|")]
     assert len({len(line) for line in table}) == 1
+
+
+def test_a_narrow_window_cuts_no_figure():
+    grid = Grid(
+        "t", ["network", *"abc"], [["resnet", "91.06 ± 0.12", "91.06 ± 0.12", "1"]], [True, False, False, False]
+    )
+    assert [part.header for part in grid.split(40)] == [["network", "a", "b"], ["network", "c"]]
+    assert [part.header for part in grid.split(10)] == [["network", letter] for letter in "abc"]
+    assert grid.split(200) == [grid]
 
 
 def test_special_characters(tmp_path: Path, call):
@@ -427,7 +437,7 @@ def test_pairs_are_tested_over_seeds_and_over_images(predicted: Path, rows, call
     assert letters["vgg"] == "b"
     out = call(predicted, "--tests")[1]
     assert "above the diagonal paired t-test, below McNemar" in out
-    assert f"other test images than the rest, left out of McNemar's test: {predicted}/vgg-0.1/seed3" in out
+    assert f"left out of McNemar's test, other test images than the rest: {predicted}/vgg-0.1/seed3" in out
 
 
 def test_bad_predictions_are_named(predicted: Path, call):
@@ -435,9 +445,9 @@ def test_bad_predictions_are_named(predicted: Path, call):
     (predicted / "resnet-0.1/seed2/predictions.npz").unlink()
     write_predictions(predicted / "vgg-0.1/seed1", np.ones(500, bool), np.zeros(500, int))
     out = call(predicted, "--tests")[1]
-    assert "resnet-0.1/seed1 (predictions.npz is damaged)" in out
-    assert "resnet-0.1/seed2 (no predictions.npz)" in out
-    assert "vgg-0.1/seed1 (predictions.npz has 100.00% right, result.json says" in out
+    assert f"predictions.npz is damaged: {predicted}/resnet-0.1/seed1" in out
+    assert f"no predictions.npz: {predicted}/resnet-0.1/seed2" in out
+    assert re.search(r"predictions.npz has 100.00% right, result.json says .*: \S*/vgg-0.1/seed1", out)
 
 
 def test_tests_need_rows_to_compare(tmp_path: Path, call):

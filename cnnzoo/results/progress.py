@@ -16,26 +16,30 @@ _NAMES |= {"damaged": "not readable"}
 
 
 def progress(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[Grid], list[str]]:
-    """Records of the runs that are not done, the same as a table, and a line that counts all."""
+    """Records of the runs that are not done, the same as a table, and notes: counts and problems."""
     order = list(_NAMES)
     open_runs = sorted((run for run in runs if run.state != "completed"), key=lambda run: order.index(run.state))
     records = [_record(run) for run in open_runs]
     body = [
         [
+            record["folder"],
             record["state"],
             *(("" if record[key] is None else str(record[key])) for key in ("model", "dataset", "seed")),
             "" if record["epochs"] is None else f"{record['epoch']}/{record['epochs']}",
             duration(record["seconds_left"]) if record["state"] == "running" else "",
-            record["folder"],
-            (record["problem"] or "").split("\n")[0],
         ]
         for record in records
     ]
-    header = ["state", "network", "dataset", "seed", "epoch", "left (about)", "folder", "problem"]
-    grids = [Grid("", header, body, [True, True, True, False, False, False, True, True])] if body else []
+    header = ["folder", "state", "network", "dataset", "seed", "epoch", "left (about)"]
+    grids = [Grid("", header, body, [True, True, True, True, False, False, False])] if body else []
     counts = Counter(run.state for run in runs)
     parts = [f"{counts[state]} {name}" for state, name in _NAMES.items() if counts[state] or state == "completed"]
-    return records, grids, [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {', '.join(parts)}"]
+    notes = [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {', '.join(parts)}"]
+    for run in open_runs:
+        if run.problem:
+            again = f"; again with: {run.command}" if run.command else ""
+            notes.append(f"{run.folder}: {run.problem.splitlines()[0]}{again}")
+    return records, grids, notes
 
 
 def _record(run: Run) -> dict[str, Any]:

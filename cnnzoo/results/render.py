@@ -27,6 +27,25 @@ class Grid:
         cells = [list(column) for column in zip(self.header, *self.body, strict=True)]
         return Grid(self.title, cells[0], cells[1:], [True] + [False] * len(self.body))
 
+    def split(self, width: int) -> "list[Grid]":
+        """The columns in as many tables as it takes to fit `width` characters, the first column in each."""
+        widths = [max(map(len, column)) + 3 for column in zip(self.header, *self.body, strict=True)]
+        widths = [min(w, 30) if left else w for w, left in zip(widths, self.left, strict=True)]  # text may be folded
+        parts: list[list[int]] = [[]]
+        for k in range(1, len(widths)):
+            if parts[-1] and widths[0] + sum(widths[i] for i in parts[-1]) + widths[k] > width:
+                parts.append([])
+            parts[-1].append(k)
+        return [
+            Grid(
+                self.title if number == 0 else "",
+                [self.header[k] for k in (0, *part)],
+                [[row[k] for k in (0, *part)] for row in self.body],
+                [self.left[k] for k in (0, *part)],
+            )
+            for number, part in enumerate(parts)
+        ]
+
 
 def markdown(grids: Sequence[Grid], notes: Sequence[str]) -> str:
     parts = [(f"**{grid.title}**\n\n" if grid.title else "") + _tabulate(grid, "pipe") for grid in grids]
@@ -111,17 +130,17 @@ def _finite(value: Any) -> Any:
 
 
 def terminal(grids: Sequence[Grid], notes: Sequence[str]) -> None:
-    """Prints with rich, which fits the columns to the window."""
+    """Prints with rich; a table too wide for the window goes on in another one below."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console()
-    for grid in grids:
+    for grid in (part for whole in grids for part in whole.split(console.width)):
         table = Table(box=box.SIMPLE_HEAD, title=Text(grid.title) if grid.title else None, title_justify="left")
         for name, left in zip(grid.header, grid.left, strict=True):
-            table.add_column(Text(name), justify="left" if left else "right")
+            table.add_column(Text(name), justify="left" if left else "right", no_wrap=not left, overflow="fold")
         for row in grid.body:
             table.add_row(*map(Text, row))
         console.print(table)

@@ -8,7 +8,7 @@ method over all pairs of a data set.
 
 import hashlib
 import zipfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,17 +122,17 @@ def _load_predictions(rows: Sequence[Row]) -> tuple[list[Correct], list[str]]:
     """What each row's runs got right, on the test labels that most runs share, and notes on those left out."""
     labels: dict[str, bytes] = {}  # by folder
     correct: dict[str, np.ndarray] = {}
-    problems = []
+    problems: dict[str, list[str]] = defaultdict(list)
     for run in (run for row in rows for run in row.runs):
         try:
             labels[run.folder], correct[run.folder] = _read_predictions(run)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            problems.append(f"{run.folder} ({_reason(error)})")
+            problems[_reason(error)].append(run.folder)
     most_common = Counter(labels.values()).most_common(1)
     odd = [folder for folder, digest in labels.items() if digest != most_common[0][0]]
-    notes = [f"no predictions to test with: {listed(problems)}"] if problems else []
+    notes = [f"left out of McNemar's test, {reason}: {listed(folders)}" for reason, folders in problems.items()]
     if odd:
-        notes.append(f"other test images than the rest, left out of McNemar's test: {listed(odd)}")
+        notes.append(f"left out of McNemar's test, other test images than the rest: {listed(odd)}")
     usable = correct.keys() - set(odd)
     return [{run.seed: correct[run.folder] for run in row.runs if run.folder in usable} for row in rows], notes
 
