@@ -1,6 +1,7 @@
 """The console script: `cnnzoo <verb> ...` is `python -m cnnzoo.<verb> ...`."""
 
 import importlib
+import os
 import sys
 
 from cnnzoo import __version__
@@ -22,12 +23,28 @@ def main() -> None:
         print(f"usage: cnnzoo VERB ...\n\n{lines}\n\ncnnzoo VERB --help tells more.")
     elif verb == "--version":
         print(__version__)
+    elif verb == "-sc":
+        _complete()
     elif verb in VERBS:
         sys.argv = [f"cnnzoo {verb}", *sys.argv[2:]]
         sys.exit(importlib.import_module(f"cnnzoo.{verb}").main())
     else:
         print(f"error: {verb}: no such verb.{nearest(verb, VERBS)} There are {', '.join(VERBS)}.", file=sys.stderr)
         sys.exit(2)
+
+
+def _complete() -> None:
+    """Tab completion, after `eval "$(cnnzoo -sc install=bash)"`: verbs here, what follows them is Hydra's part."""
+    words = os.environ.get("COMP_LINE", "").split()
+    installing = sys.argv[2:] and sys.argv[2].startswith(("install", "uninstall"))
+    if not installing and len(words) > 1 and words[1] in VERBS:
+        os.environ["COMP_LINE"] = os.environ["COMP_LINE"].replace(f" {words[1]}", "", 1)
+    elif not installing:
+        typed = words[1] if len(words) > 1 else ""
+        print(" ".join(verb for verb in VERBS if verb.startswith(typed)))
+        return
+    sys.argv[0] = "cnnzoo"
+    importlib.import_module(f"cnnzoo.{'run' if installing else words[1]}").main()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cnnzoo.config import compose, to_plain
+
+# As a user's shell would have them, before the fixtures below put others in their place.
+DATA = Path(os.environ.get("CNNZOO_DATA", "data")).absolute()
+WEIGHTS = Path(os.environ.get("CNNZOO_WEIGHTS", "weights")).absolute()
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into anybody's outputs."""
+    monkeypatch.setenv("CNNZOO_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("CNNZOO_DATA", str(DATA))
+    monkeypatch.setenv("CNNZOO_WEIGHTS", str(WEIGHTS))
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
+@pytest.fixture(scope="session")
+def cifar10() -> Path:
+    """The folder that holds the real CIFAR-10."""
+    if not (DATA / "cifar-10-batches-py").is_dir():
+        pytest.skip(f"CIFAR-10 is not in {DATA}; CNNZOO_DATA points elsewhere")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def published_weights() -> Path:
+    """The folder that holds the published weights."""
+    if not any((WEIGHTS / name).is_file() for name in ("uvadlc_tutorial5/ResNet.ckpt", "ResNet.ckpt")):
+        pytest.skip(f"the published weights are not in {WEIGHTS}; CNNZOO_WEIGHTS points elsewhere")
+    return WEIGHTS
+
+
+@pytest.fixture
+def config() -> Callable[..., dict]:
+    """Composes a configuration as the command line does: `config("model=densenet", "seed=3")`."""
+    return lambda *overrides, name="run": to_plain(compose(overrides, name))
+
+
+@pytest.fixture
+def cnnzoo(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs `python -m cnnzoo.<verb> ...` in an empty folder: `cnnzoo("run", "model=resnet")`."""
+
+    def call(verb: str, *args: str, **kwargs) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", f"cnnzoo.{verb}", *args], cwd=tmp_path, capture_output=True, text=True, **kwargs
+        )
+
+    return call
