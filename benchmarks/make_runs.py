@@ -2,6 +2,9 @@
 
 python benchmarks/make_runs.py FOLDER 10000
 python benchmarks/make_runs.py FOLDER 10000 --time       # and time cnnzoo.compare on them, with its peak memory
+
+10,000 runs, 2 cores of an Intel Xeon, files in the page cache: 1.5 s and 74 MiB for the table (1,000 runs: 0.5 s,
+57 MiB), 0.9 s for --status; with --seeds 1, that is 10,000 rows: 1.9 s and 124 MiB.
 """
 
 import argparse
