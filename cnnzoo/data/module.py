@@ -26,6 +26,27 @@ def eval_batches(dataset: Dataset, part: Images, config: Mapping[str, Any]) -> B
     )
 
 
+def train_batches(
+    dataset: Dataset, config: Mapping[str, Any], *, epoch: int = 0, rank: int = 0, world_size: int = 1
+) -> Batches:
+    """The training part in the order and with the augmentation of one epoch."""
+    return Batches(
+        dataset.train,
+        dataset.mean,
+        dataset.std,
+        image_size=config["image_size"],
+        batch_size=config["dataset"]["batch_size"],
+        channels_last=config["trainer"]["channels_last"],
+        shuffle=True,
+        augmentation=Augmentation(**config["augmentation"]),
+        drop_last=config["dataset"]["drop_last"],
+        seed=config["seed"],
+        epoch=epoch,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
 class DataModule(pl.LightningDataModule):
     """Moves the data set to the device that trains and cuts its batches there."""
 
@@ -40,18 +61,9 @@ class DataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         assert self.trainer is not None
-        config = self.config
-        return Batches(
-            self.dataset.train,
-            self.dataset.mean,
-            self.dataset.std,
-            image_size=config["image_size"],
-            batch_size=config["dataset"]["batch_size"],
-            channels_last=config["trainer"]["channels_last"],
-            shuffle=True,
-            augmentation=Augmentation(**config["augmentation"]),
-            drop_last=config["dataset"]["drop_last"],
-            seed=config["seed"],
+        return train_batches(
+            self.dataset,
+            self.config,
             epoch=self.trainer.current_epoch,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,

@@ -2,7 +2,7 @@
 
 import logging
 import resource
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,16 @@ class Fit:
     precision: str
 
 
-def fit(model: nn.Module, dataset: Dataset, config: Mapping[str, Any], folder: Path) -> Fit:
+def fit(
+    model: nn.Module,
+    dataset: Dataset,
+    config: Mapping[str, Any],
+    folder: Path,
+    extra_callbacks: Sequence[pl.Callback] = (),
+) -> Fit:
     """Trains `model`, from the last checkpoint in `folder` where there is one.
+
+    `extra_callbacks` join those of the configuration; the caller keeps them and what they saw.
 
     Raises:
         UserError: the trainer's settings cannot be met here, the checkpoint is another run's, or the loss explodes.
@@ -58,6 +66,7 @@ def fit(model: nn.Module, dataset: Dataset, config: Mapping[str, Any], folder: P
     )
     callbacks: list[pl.Callback] = [epoch_log, best, last]
     callbacks += [call_target(f"callbacks.{name}", node) for name, node in config["callbacks"].items()]
+    callbacks += extra_callbacks
     if settings["progress_bar"] and console.is_terminal:
         callbacks.append(ProgressBar())
     logger: Any = False
