@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnzoo.config import schema
+from cnnzoo.config import folders, schema
 from cnnzoo.config.check import check
 from cnnzoo.errors import UserError, nearest
 
@@ -196,7 +196,11 @@ def _choices(group: str) -> list[str]:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
+    """Without OmegaConf's words about the interpolation that a value or an error of our own came through."""
+    text = re.sub(r"^\w+ (raised )?while resolving interpolation: ", "", str(error).strip().split("\n")[0])
+    if match := re.fullmatch(r"Missing mandatory value: (\S+)", text):
+        return f"{match[1]}=… is missing: it has no value of its own and needs one on the command line."
+    return text
 
 
 def _unknown_key(key: str) -> str:
@@ -218,3 +222,4 @@ def _unknown_key(key: str) -> str:
 
 
 schema.register()
+folders.register()

@@ -20,6 +20,7 @@ Signature = dict[str, tuple[ast.expr | None, bool]]
 def check(cfg: Mapping[str, Any]) -> None:
     """Raises UserError for values of the right type that cannot work; `cfg` is resolved, in plain containers."""
     _check_call("model", cfg["model"])
+    _check_val_size(cfg["dataset"]["val_size"])  # before the source's own arguments, which may hold it too
     _check_call("dataset.source", cfg["dataset"]["source"])
     _check_numbers("optimizer", cfg["optimizer"], text_keys=())
     _check_numbers("scheduler", cfg["scheduler"], text_keys=("interval", "mode", "anneal_strategy", "threshold_mode"))
@@ -41,7 +42,6 @@ def check(cfg: Mapping[str, Any]) -> None:
     at_least("trainer.check_val_every_n_epoch", 1)
     at_least("dataset.batch_size", 1)
     at_least("dataset.eval_batch_size", 1)
-    at_least("dataset.val_size", 1)
     at_least("dataset.channels", 1)
     at_least("dataset.num_classes", 2)
     at_least("image_size", 1)
@@ -72,6 +72,13 @@ def _check_augmentation(augmentation: Mapping[str, Any]) -> None:
         raise UserError(f"augmentation.scale={scale}: a share of the image's area, at most 1.")
     if scale is not None and augmentation["padding"]:
         raise UserError("augmentation.padding and augmentation.scale are two kinds of random crop: set one of them.")
+
+
+def _check_val_size(size: Any) -> None:
+    count = isinstance(size, int) and not isinstance(size, bool) and size >= 1
+    share = isinstance(size, float) and 0 < size < 1
+    if not (count or share):
+        raise UserError(f"dataset.val_size={size}: expected a number of images, or a share of them below 1.")
 
 
 def _check_statistics(dataset: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ class Dataset:
     channels: int = MISSING
     num_classes: int = MISSING
     image_size: int = MISSING
-    val_size: int = MISSING
+    val_size: Any = MISSING  # a number of images, or a share of them below 1
     split_seed: int = MISSING
     mean: list[float] | None = None
     std: list[float] | None = None
@@ -93,7 +93,7 @@ class Published:
 class Root:
     """Every top-level key that the commands share; a command's own keys are in its own YAML."""
 
-    name: str | None = None
+    name: str | None = MISSING
     seed: int = MISSING
     image_size: int = MISSING
     rerun: bool = MISSING
@@ -107,12 +107,30 @@ class Root:
     logger: Logger = MISSING
     callbacks: dict[str, Any] = MISSING
     paths: Paths = MISSING
-    published: Published | None = None
+    published: Published | None = MISSING
     # evaluate, summary
     weights: str | None = None
     format: str | None = None
 
 
+@dataclass
+class Bench(Root):
+    """What `cnnzoo.bench` adds. It is merged over a whole configuration, so nothing here may have a value."""
+
+    what: str = MISSING
+    rounds: int = MISSING
+    warmup: int = MISSING
+    steps: int = MISSING
+    workers: int = MISSING
+    contestants: list[str] | None = MISSING
+    images: str = MISSING
+    eval_images: int = MISSING
+    eval_batch_sizes: list[int] = MISSING
+    out: str | None = MISSING
+
+
 def register() -> None:
-    """Makes the types known to Hydra under the name `schema`."""
-    ConfigStore.instance().store(name="schema", node=OmegaConf.structured(Root))
+    """Makes the types known to Hydra under the names `schema` and `bench_schema`."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=OmegaConf.structured(Root))
+    store.store(name="bench_schema", node=OmegaConf.structured(Bench))

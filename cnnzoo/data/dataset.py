@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cnnzoo.config.targets import call_target
-from cnnzoo.data.sources import Images, Source
+from cnnzoo.data.sources import Images, Source, image_count
 from cnnzoo.errors import UserError
 
 # ITU-R BT.601 luma, as PIL and torchvision turn colour into grey.
@@ -50,16 +50,22 @@ def load_dataset(config: Mapping[str, Any]) -> Dataset:
         mean = torch.tensor(config["mean"], dtype=torch.float32)
     if config["std"] is not None:
         std = torch.tensor(config["std"], dtype=torch.float32)
+    if source.val is not None:
+        return Dataset(train, _with_channels(source.val, config["channels"]), test, source.classes, mean, std)
     train_index, val_index = split_indices(len(train), config["val_size"], config["split_seed"])
     return Dataset(train[train_index], train[val_index], test, source.classes, mean, std)
 
 
-def split_indices(size: int, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of the training and the validation part, as `torch.manual_seed(seed)` and `random_split` give them."""
-    if val_size >= size:
-        raise UserError(f"dataset.val_size={val_size}: there are only {size} training images to take them from.")
+def split_indices(size: int, val_size: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of the training and the validation part, as `torch.manual_seed(seed)` and `random_split` give them.
+
+    `val_size` below 1 is a share of the images, else their number.
+    """
+    count = image_count(val_size, size)
+    if not 1 <= count < size:
+        raise UserError(f"dataset.val_size={val_size}: cannot take {count} of {size} training images for validation.")
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
-    return order[: size - val_size], order[size - val_size :]
+    return order[: size - count], order[size - count :]
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,11 +36,17 @@ class Images:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as its makers divided it; the validation part is taken from `train` later."""
+    """A data set as its makers divided it; without a validation part, that is taken from `train` later."""
 
     train: Images
     test: Images
     classes: tuple[str, ...]
+    val: Images | None = None
+
+
+def image_count(size: float, total: int) -> int:
+    """A part's size as a number of images: below 1 it is a share of `total`."""
+    return round(size * total) if size < 1 else int(size)
 
 
 # Training and test images of the original releases.
