@@ -59,7 +59,7 @@ def evaluate_weights(config: Mapping[str, Any]) -> dict[str, Any]:
     from cnnzoo.data.dataset import load_dataset
     from cnnzoo.models.build import build_model
     from cnnzoo.models.profile import count
-    from cnnzoo.training.fit import training_device
+    from cnnzoo.training.devices import training_device
     from cnnzoo.training.predict import evaluate
     from cnnzoo.training.weights import find_weights, load_weights
 

@@ -74,7 +74,8 @@ def train_and_test(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     from cnnzoo.data.dataset import load_dataset
     from cnnzoo.models.build import build_model, input_shape
     from cnnzoo.models.profile import profile
-    from cnnzoo.training.fit import device_name, fit
+    from cnnzoo.training.devices import device_name
+    from cnnzoo.training.fit import fit
     from cnnzoo.training.predict import evaluate
     from cnnzoo.training.weights import load_weights
 

@@ -1,7 +1,6 @@
 """Training a network as its configuration says, and the figures of the best checkpoint."""
 
 import logging
-import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,13 @@ from cnnzoo.errors import UserError
 from cnnzoo.results.record import config_hash
 from cnnzoo.training.callbacks import EpochLog, ProgressBar
 from cnnzoo.training.classifier import Classifier
+from cnnzoo.training.devices import (
+    keep_freed_memory,
+    peak_memory,
+    reset_peak_memory,
+    resolve_precision,
+    training_device,
+)
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +106,7 @@ def fit(
     if checkpoint.is_file():
         _check_same_run(checkpoint, config)
         log.info("going on from %s", checkpoint)
+    keep_freed_memory()
     reset_peak_memory(device)
     trainer.fit(
         Classifier(model, config),
@@ -110,7 +117,7 @@ def fit(
     if trainer.interrupted:
         raise KeyboardInterrupt
     return Fit(
-        best_checkpoint=Path(best.best_model_path),
+        best_checkpoint=folder / "checkpoints" / "best.ckpt",
         best_epoch=_best_epoch(epoch_log.rows),
         epochs=len(epoch_log.rows),
         train_seconds=epoch_log.train_seconds,
@@ -141,77 +148,9 @@ def _check_same_run(checkpoint: Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def training_device(accelerator: str) -> torch.device:
-    """The kind of device that `trainer.accelerator` means here.
-
-    Raises:
-        UserError: it asks for CUDA where there is none, or for something else altogether.
-    """
-    if accelerator not in ("auto", "cpu", "cuda", "gpu"):
-        raise UserError(f"trainer.accelerator={accelerator}: expected auto, cpu or cuda.")
-    if accelerator == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda", 0)
-    if accelerator == "auto":
-        return torch.device("cpu")
-    raise UserError(
-        f"trainer.accelerator={accelerator}: torch {torch.__version__} finds no CUDA device here."
-        " Use trainer=cpu, or look at the driver with nvidia-smi."
-    )
-
-
 def _cpu_processes(devices: Any) -> int:
     if devices == "auto":
         return 1
     if isinstance(devices, int) and not isinstance(devices, bool) and devices > 0:
         return devices
     raise UserError(f"trainer.devices={devices}: on the CPU expected auto or a number of processes.")
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """What `auto` means on a device: bf16-mixed where it has matrix units for bfloat16, else 32-true."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = torch.cpu._is_amx_tile_supported()
-    return "bf16-mixed" if fast else "32-true"
-
-
-def device_name(device: torch.device) -> str:
-    """A name for people: the GPU's, or the processor's with the number of threads that torch uses."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    name = "CPU"
-    try:
-        with Path("/proc/cpuinfo").open() as lines:
-            name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
-    except OSError:
-        pass
-    return f"{name}, {torch.get_num_threads()} threads"
-
-
-_CLEAR_REFS = Path("/proc/self/clear_refs")
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    """Forgets the peaks of earlier runs in this process."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    try:
-        _CLEAR_REFS.write_text("5")  # Linux: the resident set's high-water mark starts again
-    except OSError:
-        log.debug("no /proc/self/clear_refs: peak memory counts from the process's start")
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: what torch allocated on the GPU at most, or the process's largest resident set."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        status = Path("/proc/self/status").read_text()
-        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
-    except (OSError, StopIteration):
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from cnnzoo.data.batches import Batches
 from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.module import eval_batches
+from cnnzoo.training.devices import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def evaluate(
     model: nn.Module, dataset: Dataset, config: Mapping[str, Any], device: torch.device
 ) -> tuple[Predictions, Predictions]:
     """Predictions of `model` for the validation and the test part, computed on `device`."""
+    keep_freed_memory()
     dataset, model = dataset.to(device), model.to(device)
     if config["trainer"]["channels_last"]:
         model = model.to(memory_format=torch.channels_last)
