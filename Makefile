@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format lock bench clean
+.PHONY: help setup demo test test-slow test-gpu lint format lock bench bench-guard clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -51,8 +51,11 @@ lock: ## resolve requirements.lock anew (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-emit-index-url \
 	  --custom-compile-command 'make lock' pyproject.toml --output-file requirements.lock
 
-bench: setup ## throughput beside the alternatives
-	$(BIN)/python benchmarks/throughput.py
+bench: setup ## throughput beside the alternatives (on a quiet machine)
+	$(BIN)/python -m cnnzoo.bench what=all
+
+bench-guard: setup ## training throughput against another commit: make bench-guard BASE=main~5
+	$(BIN)/python benchmarks/compare_commits.py $(BASE)
 
 clean: ## remove what the other targets made, but no results
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache

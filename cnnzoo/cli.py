@@ -11,6 +11,7 @@ VERBS = {
     "run": "train, test and record one network, or a sweep with -m",
     "evaluate": "accuracy of given weights: a file, a run's folder, or published ones",
     "summary": "a network's layers: output shapes, parameters, MACs",
+    "bench": "throughput beside the alternatives",
     "compare": "a sweep's comparison table, at any time",
 }
 

@@ -1,0 +1,1 @@
+"""What `cnnzoo.bench` measures: each module makes the contestants of one question, `measure` lets them take turns."""
