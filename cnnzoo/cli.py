@@ -12,6 +12,7 @@ VERBS = {
     "evaluate": "accuracy of given weights: a file, a run's folder, or published ones",
     "summary": "a network's layers: output shapes, parameters, MACs",
     "bench": "throughput beside the alternatives",
+    "figures": "pictures of data sets",
     "compare": "a sweep's comparison table, at any time",
 }
 

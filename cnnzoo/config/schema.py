@@ -129,8 +129,17 @@ class Bench(Root):
     out: str | None = MISSING
 
 
+@dataclass
+class FiguresData(Root):
+    """What `cnnzoo.figures data` adds; without values, as in `Bench`."""
+
+    out: str = MISSING
+    formats: list[str] = MISSING
+
+
 def register() -> None:
-    """Makes the types known to Hydra under the names `schema` and `bench_schema`."""
+    """Makes the types known to Hydra under the names `schema`, `bench_schema` and `figures_data_schema`."""
     store = ConfigStore.instance()
     store.store(name="schema", node=OmegaConf.structured(Root))
     store.store(name="bench_schema", node=OmegaConf.structured(Bench))
+    store.store(name="figures_data_schema", node=OmegaConf.structured(FiguresData))

@@ -1,0 +1,5 @@
+"""`python -m cnnzoo.figures KIND ...`."""
+
+from cnnzoo.figures import main
+
+main()
