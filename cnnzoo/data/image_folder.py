@@ -52,6 +52,7 @@ def image_folder(
     folder = Path(root)
     classes = [entry.name for entry in class_folders(folder)]
     files = _listing(folder, classes)
+    _check_memory(len(files), channels, image_size)
     pixels, failures = _pixels(folder, files, image_size, channels, Path(cache))
     if failures:
         _judge(files, failures, unreadable)
@@ -129,7 +130,6 @@ def _pixels(
         found = _read(kept, listing)
         if found is not None:
             return found
-        _check_memory(len(files), channels, image_size)
         start = time.perf_counter()
         decoded = _decode_all([file.path for file in files], image_size, channels)
         log.info("%s: %d images decoded in %.1f s", root, len(files), time.perf_counter() - start)
