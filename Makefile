@@ -52,10 +52,10 @@ lock: ## resolve requirements.lock anew (needs uv)
 	  --custom-compile-command 'make lock' pyproject.toml --output-file requirements.lock
 
 bench: setup ## throughput beside the alternatives (on a quiet machine)
-	$(BIN)/python -m cnnzoo.bench what=all
+	$(BIN)/python -m cnnzoo.bench what=all $(ARGS)
 
-bench-guard: setup ## training throughput against another commit: make bench-guard BASE=main~5
-	$(BIN)/python benchmarks/compare_commits.py $(BASE)
+bench-guard: setup ## training throughput against another commit: make bench-guard BASE=main~5 [ARGS="model=densenet steps=10"]
+	$(BIN)/python benchmarks/compare_commits.py $(BASE) $(ARGS)
 
 clean: ## remove what the other targets made, but no results
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("base", help="the commit to compare with")
     parser.add_argument("overrides", nargs="*", help="as for cnnzoo.bench")
     parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "base"
