@@ -86,6 +86,7 @@ class Published:
     test_accuracy: float | None = None
     val_accuracy: float | None = None
     params: int | None = None
+    epochs: int | None = None
     weights: PublishedWeights | None = None
 
 

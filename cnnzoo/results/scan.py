@@ -29,6 +29,7 @@ class Published(NamedTuple):
     test_accuracy: float | None
     val_accuracy: float | None
     params: int | None
+    epochs: int | None
 
 
 @dataclass(slots=True)

@@ -232,6 +232,11 @@ def _notes_on_rows(rows: Sequence[Row], configurations: Configurations) -> list[
         wanted = row.values["published_params"]
         if None not in (wanted, row.values["params"]) and wanted != row.values["params"]:
             notes.append(f"{label}: {row.values['params']:,} parameters, published are {wanted:,}")
+        published = next((run.published for run in row.runs if run.published is not None), None)
+        trained = {run.epochs for run in row.runs} - {None}
+        if published is not None and published.epochs is not None and trained - {published.epochs}:
+            lengths = " / ".join(map(str, sorted(trained, key=str)))
+            notes.append(f"{label}: trained for {lengths} epochs, the published figures are after {published.epochs}")
     for dataset in sorted({row.values["dataset"] for row in rows}):
         of_dataset = [row for row in rows if row.values["dataset"] == dataset]
         shown = {key for row in of_dataset for key in row.values["differs"]}
