@@ -82,8 +82,8 @@ except SystemExit as end:
 assert "torch" not in sys.modules and "pytorch_lightning" not in sys.modules
 """
     for arguments in (
-        ["run", "--cfg", "job"], ["run", "--help"], ["evaluate", "--help"], ["summary", "--help"], ["compare", "--help"],
-        ["--help"], ["-sc", "install=bash"], ["-sc", "query=bash"],
+        ["run", "--cfg", "job"], ["run", "--help"], ["evaluate", "--help"], ["summary", "--help"],
+        ["compare", "--help"], ["--help"], ["-sc", "install=bash"], ["-sc", "query=bash"],
     ):  # fmt: skip
         answer = subprocess.run(
             [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True,

@@ -87,7 +87,7 @@ def test_grey_becomes_colour_and_colour_grey(config, cifar10):
 
 def test_missing_data_say_where_and_what_to_do(config, tmp_path, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", _no_network)
-    with pytest.raises(UserError, match="CIFAR10 is missing or damaged in .*CNNZOO_DATA") as error:
+    with pytest.raises(UserError, match=r"CIFAR10 is missing or damaged in .*CNNZOO_DATA") as error:
         load_dataset(config("dataset=cifar10", f"paths.data={tmp_path}")["dataset"])
     assert str(tmp_path) in str(error.value)
 
@@ -120,7 +120,9 @@ def test_a_section_that_does_not_fit_the_data(config, override):
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize(("top", "left", "height", "width"), [(0, 0, 32, 32), (3, 1, 28, 30), (2, 0, 29, 32), (5, 4, 20, 25)])
+@pytest.mark.parametrize(
+    ("top", "left", "height", "width"), [(0, 0, 32, 32), (3, 1, 28, 30), (2, 0, 29, 32), (5, 4, 20, 25)]
+)
 def test_a_crop_is_torchvisions(top, left, height, width, flip):
     images = random_images(1)
     ours = resample(images, crop(top, left, height, width, flip), 32)
@@ -135,7 +137,8 @@ def test_resizing_is_pils(size):
     """Up and down, to the rounding of PIL's two passes over whole numbers."""
     images = random_images(1, channels=1, height=32, width=28)
     ours = resample(images, crop(4, 2, 24, 20), size)[0, 0]
-    reference = Image.fromarray(images[0, 0].numpy()).crop((2, 4, 22, 28)).resize((size, size), Image.Resampling.BILINEAR)
+    image = Image.fromarray(images[0, 0].numpy()).crop((2, 4, 22, 28))
+    reference = image.resize((size, size), Image.Resampling.BILINEAR)
     assert np.abs(ours.numpy() - np.asarray(reference, dtype=float)).max() <= 1.01
 
 

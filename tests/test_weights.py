@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from cnnzoo.config import compose
 from cnnzoo.errors import UserError
 from cnnzoo.models.build import build_model
-from cnnzoo.config import compose
 from cnnzoo.training.weights import find_weights, load_weights, published_file
 
 # test and validation accuracy: University of Amsterdam deep-learning tutorial 5
