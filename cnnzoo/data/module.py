@@ -11,7 +11,7 @@ from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.sources import Images
 
 # On the CPU what counts is that a batch's activations stay in the caches, on a GPU that it is kept busy.
-_EVAL_BATCH_SIZES = {"cpu": 64, "cuda": 1000}
+_EVAL_BATCH_SIZES = {"cpu": 128, "cuda": 1000}
 
 
 def eval_batches(dataset: Dataset, part: Images, config: Mapping[str, Any]) -> Batches:

@@ -82,9 +82,8 @@ def peak_memory(device: torch.device) -> int:
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-# Option numbers of mallopt, from glibc's malloc.h, and the largest threshold that it takes.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST_MMAP_THRESHOLD = 32 * 2**20
+# Option numbers of mallopt, from glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 @cache
@@ -100,5 +99,5 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):  # another C library
         return
-    mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_M_MMAP_MAX, 0)  # no block comes from the kernel on its own
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)  # and none goes back
