@@ -20,7 +20,7 @@ from cnnzoo.benchmark.measure import Turn, in_fresh_process, section, take_turns
 from cnnzoo.benchmark.roofline import synchronize
 from cnnzoo.data.module import eval_batches
 from cnnzoo.models.build import build_model
-from cnnzoo.training.fit import training_device
+from cnnzoo.training.devices import training_device
 from cnnzoo.training.predict import predict
 
 # Parameter numbers of glibc's malloc.h. A threshold for mmap is at most 32 MiB there; M_MMAP_MAX=0 goes beyond.

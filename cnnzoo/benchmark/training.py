@@ -31,7 +31,8 @@ from cnnzoo.data.module import train_batches
 from cnnzoo.errors import UserError, nearest
 from cnnzoo.models.build import build_model, input_shape
 from cnnzoo.models.profile import macs
-from cnnzoo.training.fit import fit, peak_memory, reset_peak_memory, resolve_precision, training_device
+from cnnzoo.training.devices import peak_memory, reset_peak_memory, resolve_precision, training_device
+from cnnzoo.training.fit import fit
 
 _READY_BATCHES = 4
 

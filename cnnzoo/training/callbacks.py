@@ -3,7 +3,7 @@
 import csv
 import logging
 import math
-import statistics
+import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,21 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from cnnzoo.console import console
+from cnnzoo.console import console, log_file, set_up_logging
 from cnnzoo.errors import UserError
 from cnnzoo.results.record import write_atomically
 from cnnzoo.training.classifier import Classifier
+from cnnzoo.training.devices import peak_memory, reset_peak_memory
 
 log = logging.getLogger(__name__)
 
 COLUMNS = (
     "epoch", "step", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
-    "epoch_seconds", "images_per_second",
+    "epoch_seconds", "images_per_second", "peak_memory_bytes",
 )  # fmt: skip
+_WHOLE_NUMBERS = ("epoch", "step", "peak_memory_bytes")
+
+Row = dict[str, Any]
 
 
 class EpochLog(pl.Callback):
@@ -43,19 +47,10 @@ class EpochLog(pl.Callback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[Row] = []
         self.started = 0.0
         self.seconds = 0.0
         self.learning_rate = 0.0
-
-    @property
-    def train_seconds(self) -> float:
-        return sum(row["epoch_seconds"] for row in self.rows)
-
-    @property
-    def images_per_second(self) -> float:
-        """Median over the epochs, so that compilation in the first one does not count."""
-        return statistics.median(row["images_per_second"] for row in self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -63,10 +58,21 @@ class EpochLog(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = state_dict["rows"]
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.is_global_zero and multiprocessing.parent_process() is not None:
+            # One of several training processes: they start without the logging of the process that runs the run.
+            set_up_logging()
+            log_file(self.path.with_name("run.log")).__enter__()
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._write_all()
+        reset_peak_memory(pl_module.device)
+        if trainer.is_global_zero:
+            lines = [",".join(COLUMNS), *(",".join(map(_cell, row.values())) for row in self.rows)]
+            write_atomically(self.path, "\n".join(lines) + "\n")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # The rate that the epoch begins with; at its end the schedule may have moved on.
+        self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.started = time.perf_counter()
 
     def on_train_batch_end(
@@ -79,12 +85,11 @@ class EpochLog(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
-        loss, accuracy = pl_module.train_mean.compute()
-        rate = pl_module.train_mean.images * trainer.world_size / self.seconds
+        loss, accuracy, images = pl_module.train_mean.compute(across_processes=True)
         every = trainer.check_val_every_n_epoch or 1
         validated = (trainer.current_epoch + 1) % every == 0
-        val_loss, val_accuracy = pl_module.val_mean.compute() if validated else (None, None)
-        row: dict[str, Any] = {
+        val_loss, val_accuracy, _ = pl_module.val_mean.compute() if validated else (None, None, 0)
+        row: Row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "learning_rate": self.learning_rate,
@@ -93,39 +98,37 @@ class EpochLog(pl.Callback):
             "val_loss": val_loss,
             "val_accuracy": val_accuracy,
             "epoch_seconds": self.seconds,
-            "images_per_second": rate,
+            "images_per_second": images / self.seconds,
+            "peak_memory_bytes": peak_memory(pl_module.device),
         }
         self.rows.append(row)
-        self._append(row)
         shown = ("learning_rate", "train_loss", "train_accuracy", "epoch_seconds", "images_per_second")
         pl_module.log_dict({name: row[name] for name in shown})
-        log.info("%s", describe(row, trainer.max_epochs))
+        if trainer.is_global_zero:
+            with self.path.open("a") as file:
+                file.write(",".join(map(_cell, row.values())) + "\n")
+            log.info("%s", describe(row, trainer.max_epochs))
         if not math.isfinite(loss):
             raise UserError(
                 f"The training loss is {loss} in epoch {trainer.current_epoch + 1}: the weights have exploded."
                 " Lower optimizer.lr, or set trainer.gradient_clip_val=1."
             )
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if batch_idx == 0:  # the rate that the epoch begins with; at its end the schedule may have moved on
-            self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-
-    def _write_all(self) -> None:
-        lines = [",".join(COLUMNS), *(",".join(map(_cell, row.values())) for row in self.rows)]
-        write_atomically(self.path, "\n".join(lines) + "\n")
-
-    def _append(self, row: dict[str, Any]) -> None:
-        with self.path.open("a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(map(_cell, row.values()))
-
 
 def _cell(value: Any) -> str:
     return "" if value is None else repr(value)
 
 
-def describe(row: dict[str, Any], max_epochs: int | None) -> str:
+def read_metrics(path: Path) -> list[Row]:
+    """The rows of a `metrics.csv`, as they were written: numbers to the last digit, None for an empty cell."""
+    with path.open(newline="") as file:
+        return [
+            {key: None if cell == "" else (int if key in _WHOLE_NUMBERS else float)(cell) for key, cell in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def describe(row: Row, max_epochs: int | None) -> str:
     """An epoch in one line."""
     validation = "" if row["val_accuracy"] is None else f"  val {row['val_loss']:.4f} {100 * row['val_accuracy']:.2f} %"
     return (
@@ -138,14 +141,17 @@ class ProgressBar(pl.Callback):
     """One bar for the whole run, in steps, with the time left."""
 
     def __init__(self) -> None:
-        self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), console=console, transient=True, refresh_per_second=4,
-        )  # fmt: skip
+        self.progress: Progress | None = None
         self.task: TaskID | None = None
         self.shown = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), console=console, transient=True, refresh_per_second=4,
+        )  # fmt: skip
         self.progress.start()
         total = int(trainer.estimated_stepping_batches)
         self.task = self.progress.add_task("training", total=total, completed=trainer.global_step)
@@ -154,7 +160,7 @@ class ProgressBar(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = time.monotonic()
-        if self.task is not None and now - self.shown > 0.25:
+        if self.progress is not None and self.task is not None and now - self.shown > 0.25:
             self.shown = now
             self.progress.update(
                 self.task,
@@ -162,8 +168,6 @@ class ProgressBar(pl.Callback):
                 description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
             )
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.progress.stop()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.progress.stop()
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self.progress is not None:
+            self.progress.stop()

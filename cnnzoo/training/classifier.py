@@ -26,12 +26,15 @@ class RunningMean:
         self.sums = sums if self.sums is None else self.sums + sums
         self.images += count
 
-    def compute(self) -> tuple[float, float]:
-        """Loss and accuracy (0..1)."""
+    def compute(self, across_processes: bool = False) -> tuple[float, float, int]:
+        """Loss, accuracy (0..1) and number of images, of this process or of all that train together."""
         if self.sums is None:
-            return float("nan"), float("nan")
-        loss, correct = (self.sums / self.images).tolist()
-        return loss, correct
+            return float("nan"), float("nan"), 0
+        totals = torch.cat([self.sums, self.sums.new_tensor([self.images])])
+        if across_processes and torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(totals)
+        loss, correct, images = totals.tolist()
+        return loss / images, correct / images, int(images)
 
 
 class Classifier(pl.LightningModule):
@@ -85,7 +88,7 @@ class Classifier(pl.LightningModule):
         self.val_mean.update(self.validation_loss(logits, labels), logits, labels)
 
     def on_validation_epoch_end(self) -> None:
-        loss, accuracy = self.val_mean.compute()
+        loss, accuracy, _ = self.val_mean.compute()
         self.log_dict({"val_loss": loss, "val_accuracy": accuracy})
 
     def configure_optimizers(self) -> Any:

@@ -1,6 +1,7 @@
 """Training a network as its configuration says, and the figures of the best checkpoint."""
 
 import logging
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +19,19 @@ from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.module import DataModule
 from cnnzoo.errors import UserError
 from cnnzoo.results.record import config_hash
-from cnnzoo.training.callbacks import EpochLog, ProgressBar
+from cnnzoo.training.callbacks import EpochLog, ProgressBar, Row, read_metrics
 from cnnzoo.training.classifier import Classifier
-from cnnzoo.training.devices import (
-    keep_freed_memory,
-    peak_memory,
-    reset_peak_memory,
-    resolve_precision,
-    training_device,
-)
+from cnnzoo.training.devices import keep_freed_memory, resolve_precision, training_device
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a training leaves behind for `result.json`; seconds are of training batches, validation apart."""
+    """What a training leaves behind for `result.json`; seconds are of training batches, validation apart.
+
+    `images_per_second` is the median over the epochs, so that compilation in the first one does not count.
+    """
 
     best_checkpoint: Path
     best_epoch: int
@@ -62,6 +60,7 @@ def fit(
     settings = config["trainer"]
     device = training_device(settings["accelerator"])
     precision = resolve_precision(settings["precision"], device)
+    devices = _number_of_devices(settings["devices"], device)
     epoch_log = EpochLog(folder / "metrics.csv")
     best = ModelCheckpoint(
         dirpath=folder / "checkpoints", filename="best", monitor="val_accuracy", mode="max",
@@ -81,8 +80,8 @@ def fit(
     try:
         trainer = pl.Trainer(
             accelerator=device.type,
-            devices=settings["devices"] if device.type == "cuda" else _cpu_processes(settings["devices"]),
-            strategy=settings["strategy"],
+            devices=devices,
+            strategy=_strategy(settings["strategy"], devices),
             precision=precision,  # type: ignore[arg-type]
             max_epochs=settings["max_epochs"],
             accumulate_grad_batches=settings["accumulate_grad_batches"],
@@ -107,7 +106,6 @@ def fit(
         _check_same_run(checkpoint, config)
         log.info("going on from %s", checkpoint)
     keep_freed_memory()
-    reset_peak_memory(device)
     trainer.fit(
         Classifier(model, config),
         datamodule=DataModule(dataset, config),
@@ -116,19 +114,20 @@ def fit(
     )
     if trainer.interrupted:
         raise KeyboardInterrupt
+    rows = read_metrics(epoch_log.path)
     return Fit(
         best_checkpoint=folder / "checkpoints" / "best.ckpt",
-        best_epoch=_best_epoch(epoch_log.rows),
-        epochs=len(epoch_log.rows),
-        train_seconds=epoch_log.train_seconds,
-        images_per_second=epoch_log.images_per_second,
-        peak_memory_bytes=peak_memory(device),
+        best_epoch=_best_epoch(rows),
+        epochs=len(rows),
+        train_seconds=sum(row["epoch_seconds"] for row in rows),
+        images_per_second=statistics.median(row["images_per_second"] for row in rows),
+        peak_memory_bytes=max(row["peak_memory_bytes"] for row in rows),
         device=device,
         precision=precision,
     )
 
 
-def _best_epoch(rows: list[dict[str, Any]]) -> int:
+def _best_epoch(rows: Sequence[Row]) -> int:
     """Number of the epoch, counted from 1, with the highest validation accuracy; the first of equals."""
     validated = [row for row in rows if row["val_accuracy"] is not None]
     return 1 + max(validated, key=lambda row: row["val_accuracy"])["epoch"]
@@ -148,9 +147,21 @@ def _check_same_run(checkpoint: Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def _cpu_processes(devices: Any) -> int:
+def _number_of_devices(devices: Any, device: torch.device) -> int | list[int]:
     if devices == "auto":
-        return 1
+        return torch.cuda.device_count() if device.type == "cuda" else 1
     if isinstance(devices, int) and not isinstance(devices, bool) and devices > 0:
         return devices
-    raise UserError(f"trainer.devices={devices}: on the CPU expected auto or a number of processes.")
+    if device.type == "cuda" and isinstance(devices, list) and devices:
+        return devices
+    expected = "auto, a number or a list of indices" if device.type == "cuda" else "auto or a number of processes"
+    raise UserError(f"trainer.devices={devices}: on {device.type} expected {expected}.")
+
+
+def _strategy(strategy: str, devices: int | list[int]) -> str:
+    """One process a device, started from this one.
+
+    Lightning's usual choice would type the command line again in every process; of a sweep, that is all of it.
+    """
+    several = devices > 1 if isinstance(devices, int) else len(devices) > 1
+    return "ddp_spawn" if strategy == "auto" and several else strategy
