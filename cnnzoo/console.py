@@ -19,6 +19,7 @@ _EXPECTED_WARNINGS = (
     ".*Trying to infer the `batch_size`.*",
     ".*lr_scheduler.step.*before.*optimizer.step.*",  # Lightning steps a schedule once while it loads a checkpoint
     ".*number of training batches.*",
+    ".*sync_dist=True.*",  # what is logged is summed over the processes already
     ".*GPU available but not used.*",
 )
 

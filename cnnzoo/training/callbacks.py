@@ -5,6 +5,7 @@ import logging
 import math
 import multiprocessing
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class EpochLog(pl.Callback):
         self.started = 0.0
         self.seconds = 0.0
         self.learning_rate = 0.0
+        self.log_file: AbstractContextManager[None] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -62,7 +64,8 @@ class EpochLog(pl.Callback):
         if trainer.is_global_zero and multiprocessing.parent_process() is not None:
             # One of several training processes: they start without the logging of the process that runs the run.
             set_up_logging()
-            log_file(self.path.with_name("run.log")).__enter__()
+            self.log_file = log_file(self.path.with_name("run.log"))
+            self.log_file.__enter__()  # until the process ends
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         reset_peak_memory(pl_module.device)
