@@ -48,7 +48,7 @@ format: setup ## let ruff format the code
 	$(BIN)/ruff format .
 
 lock: ## resolve requirements.lock anew (needs uv)
-	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-emit-index-url \
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
 	  --custom-compile-command 'make lock' pyproject.toml --output-file requirements.lock
 
 bench: setup ## throughput beside the alternatives (on a quiet machine)
