@@ -125,10 +125,10 @@ def test_evaluation_alone(config: Config, monkeypatch: pytest.MonkeyPatch) -> No
         return evaluation.sweep({**question, "mallopt": []})
 
     monkeypatch.setattr(evaluation, "in_fresh_process", here)
-    settings = config(*SMALL, "eval_images=8", "eval_batch_sizes=[3,64]", "rounds=1", name="bench")
+    settings = config(*SMALL, "eval_images=8", "eval_batch_sizes=[3,128]", "rounds=1", name="bench")
     result = evaluation.measure(settings, CPU)
-    assert result["reference"] == "default 64"
-    assert set(result["contestants"]) == {f"{name} {size}" for name in evaluation.ALLOCATORS for size in (3, 64)}
+    assert result["reference"] == "default 128"
+    assert set(result["contestants"]) == {f"{name} {size}" for name in evaluation.ALLOCATORS for size in (3, 128)}
     assert {"median", "page_faults_per_image", "system_time_share"} <= result["contestants"]["no_mmap 3"].keys()
     assert ([], {"THP_MEM_ALLOC_ENABLE": "1"}) in asked
 
