@@ -109,15 +109,31 @@ class Root:
     callbacks: dict[str, Any] = MISSING
     paths: Paths = MISSING
     published: Published | None = MISSING
-    # evaluate, summary
-    weights: str | None = None
-    format: str | None = None
+
+
+# What the commands add. Each is merged over a whole configuration, so nothing here may have a value.
+
+
+@dataclass
+class Evaluate(Root):
+    """`cnnzoo.evaluate`"""
+
+    weights: str | None = MISSING
+    format: str = MISSING
+
+
+@dataclass
+class Summary(Root):
+    """`cnnzoo.summary`"""
+
+    format: str = MISSING
 
 
 @dataclass
 class Bench(Root):
-    """What `cnnzoo.bench` adds. It is merged over a whole configuration, so nothing here may have a value."""
+    """`cnnzoo.bench`"""
 
+    format: str = MISSING
     what: str = MISSING
     rounds: int = MISSING
     warmup: int = MISSING
@@ -132,15 +148,17 @@ class Bench(Root):
 
 @dataclass
 class FiguresData(Root):
-    """What `cnnzoo.figures data` adds; without values, as in `Bench`."""
+    """`cnnzoo.figures data`"""
 
     out: str = MISSING
     formats: list[str] = MISSING
 
 
 def register() -> None:
-    """Makes the types known to Hydra under the names `schema`, `bench_schema` and `figures_data_schema`."""
+    """Makes the types known to Hydra: `schema` for every command, `<command>_schema` for what one of them adds."""
     store = ConfigStore.instance()
     store.store(name="schema", node=OmegaConf.structured(Root))
-    store.store(name="bench_schema", node=OmegaConf.structured(Bench))
-    store.store(name="figures_data_schema", node=OmegaConf.structured(FiguresData))
+    for name, node in (
+        ("evaluate", Evaluate), ("summary", Summary), ("bench", Bench), ("figures_data", FiguresData),
+    ):  # fmt: skip
+        store.store(name=f"{name}_schema", node=OmegaConf.structured(node))

@@ -21,7 +21,7 @@ from cnnzoo.errors import UserError
 SCHEMA_VERSION = 1
 
 # What a configuration holds besides that which changes a run's result.
-_WITHOUT_EFFECT = ("name", "paths", "logger", "published", "rerun", "weights", "format", "debug")
+_WITHOUT_EFFECT = ("name", "paths", "logger", "published", "rerun")
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
