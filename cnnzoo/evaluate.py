@@ -18,7 +18,7 @@ from rich.table import Table
 from cnnzoo.config import command, to_plain
 from cnnzoo.console import set_up_logging
 from cnnzoo.errors import UserError, nearest
-from cnnzoo.results.record import read_config
+from cnnzoo.results.record import published_figures, read_config
 
 log = logging.getLogger("cnnzoo.evaluate")
 
@@ -73,7 +73,6 @@ def evaluate_weights(config: Mapping[str, Any]) -> dict[str, Any]:
     load_weights(model, path)
     dataset = load_dataset(config["dataset"])
     val, test = evaluate(model, dataset, config, training_device(config["trainer"]["accelerator"]))
-    published = config["published"]
     return {
         "model": config["name"],
         "dataset": config["dataset"]["name"],
@@ -83,7 +82,7 @@ def evaluate_weights(config: Mapping[str, Any]) -> dict[str, Any]:
         "test_loss": test.loss,
         "params": count(model),
         "weights": str(path),
-        "published": {k: v for k, v in published.items() if k != "weights"} if published else None,
+        "published": published_figures(config),
     }
 
 

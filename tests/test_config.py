@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cnnzoo.config import CONF_DIR, compose
 from cnnzoo.errors import UserError
@@ -126,6 +129,24 @@ def test_each_data_set_names_its_augmentation_and_the_command_line_wins(config):
     assert config("dataset=digits")["augmentation"]["flip"] == 0
     assert config("dataset=digits", "augmentation=flip_crop")["augmentation"]["flip"] == 0.5
     assert config("experiment=uvadlc/resnet", "augmentation=none")["augmentation"]["flip"] == 0
+
+
+def test_published_figures_stay_with_their_network_and_data(config):
+    assert config("experiment=uvadlc/resnet", "seed=3")["published"]["test_accuracy"] == 0.9106
+    assert config("experiment=uvadlc/resnet", "model=densenet")["published"] is None
+    assert config("experiment=uvadlc/resnet", "dataset=digits")["published"] is None
+
+
+def test_globs_find_choices_in_folders(cnnzoo):
+    """`experiment=glob(uvadlc/*)` is a row each; one that finds nothing is a mistake, not a sweep of no jobs."""
+    loader = ConfigLoaderImpl(create_config_search_path(str(CONF_DIR)))
+    (override,) = OverridesParser.create(loader).parse_overrides(["experiment=glob(uvadlc/*)"])
+    assert list(override.sweep_string_iterator()) == [
+        "uvadlc/densenet", "uvadlc/googlenet", "uvadlc/preact_resnet", "uvadlc/resnet",
+    ]  # fmt: skip
+    answer = cnnzoo("run", "-m", "experiment=glob(nowhere/*)")
+    assert answer.returncode == 1
+    assert "matches no choice" in answer.stderr
 
 
 def test_a_foreign_target_drops_the_arguments_of_the_network_it_replaces(config):

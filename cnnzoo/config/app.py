@@ -14,6 +14,7 @@ from typing import Any
 import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -58,11 +59,35 @@ def _compose_checked(
             _keep_own_arguments(cfg)
             if cfg.name is None:
                 cfg.name = _model_name(cfg)
+            choices = cfg.hydra.runtime.choices
+            if cfg.published and (cfg.published.model, cfg.published.dataset) != (choices.model, choices.dataset):
+                cfg.published = None  # experiment=... with another network or data set: no figures for that
         check(to_plain(cfg))
     return cfg
 
 
 ConfigLoaderImpl.load_configuration = _compose_checked  # type: ignore[method-assign, assignment]
+
+_options = ConfigLoaderImpl.get_group_options
+
+
+def _options_with_folders(
+    loader: ConfigLoaderImpl, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG, **kwargs: Any
+) -> list[str]:
+    """A group's choices, those in folders as `folder/choice`: `experiment=glob(uvadlc/*)` finds them so.
+
+    Hydra 1.3 lists the files of one folder only, and a glob that matches none of them is a sweep of no jobs.
+    """
+    choices = _options(loader, group_name, results_filter, **kwargs)
+    if results_filter == ObjectType.CONFIG and group_name in _GROUPS_WITH_FOLDERS:
+        for folder in _options(loader, group_name, ObjectType.GROUP, **kwargs):
+            inner = _options_with_folders(loader, f"{group_name}/{folder}", results_filter, **kwargs)
+            choices += [f"{folder}/{choice}" for choice in inner if f"{folder}/{choice}" not in choices]
+    return choices
+
+
+_GROUPS_WITH_FOLDERS = ("experiment",)
+ConfigLoaderImpl.get_group_options = _options_with_folders  # type: ignore[method-assign, assignment]
 
 
 def _overridden(cfg: DictConfig, section: str) -> set[str]:
@@ -114,9 +139,12 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         failures: list[tuple[list[str], Exception]] = []
+        jobs = 0
 
         @functools.wraps(task)
         def guarded(cfg: DictConfig) -> Any:
+            nonlocal jobs
+            jobs += 1
             try:
                 return task(cfg)
             except Exception as error:  # kept for the end: Hydra would print its own account of it
@@ -127,7 +155,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
         @functools.wraps(task)
         def wrapper() -> None:
+            nonlocal jobs
             failures.clear()
+            jobs = 0
             asked_for = os.environ.get("HYDRA_FULL_ERROR")
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
             try:
@@ -141,6 +171,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 os.environ.pop("HYDRA_FULL_ERROR")
                 if asked_for is not None:
                     os.environ["HYDRA_FULL_ERROR"] = asked_for
+            if not failures and _is_local_sweep(sys.argv) and jobs == 0:
+                failures.append(([], UserError("The sweep has no jobs: glob(...) matches no choice of its group.")))
             for overrides, failure in failures:
                 _report(failure, overrides, with_traceback=asked_for == "1")
             if failures:
@@ -149,6 +181,11 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         return wrapper
 
     return decorate
+
+
+def _is_local_sweep(arguments: Sequence[str]) -> bool:
+    """Whether the jobs of a sweep ran in this process, where they can be counted."""
+    return bool({"-m", "--multirun"} & {*arguments}) and not any(a.startswith("hydra/launcher") for a in arguments)
 
 
 def _report(error: Exception, overrides: list[str], with_traceback: bool) -> None:

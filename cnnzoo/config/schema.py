@@ -82,6 +82,8 @@ class PublishedWeights:
 
 @dataclass
 class Published:
+    model: str = MISSING  # choices that the figures belong to
+    dataset: str = MISSING
     source: str = MISSING
     test_accuracy: float | None = None
     val_accuracy: float | None = None

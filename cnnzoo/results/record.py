@@ -115,7 +115,6 @@ def now() -> str:
 
 def common_fields(config: Mapping[str, Any], command: str) -> dict[str, Any]:
     """What every `result.json` says, however the run ended."""
-    published = config.get("published")
     return {
         "schema_version": SCHEMA_VERSION,
         "model": config["name"],
@@ -125,9 +124,17 @@ def common_fields(config: Mapping[str, Any], command: str) -> dict[str, Any]:
         "command": command,
         "git_commit": git_commit(),
         "versions": versions(),
-        "published": {k: v for k, v in published.items() if k != "weights"} if published else None,
+        "published": published_figures(config),
         "config": identity(config),
     }
+
+
+def published_figures(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The figures from the literature beside a result, without what is needed only to download weights."""
+    published = config.get("published")
+    return (
+        {key: published[key] for key in published if key not in ("weights", "model", "dataset")} if published else None
+    )
 
 
 def versions() -> dict[str, str]:
