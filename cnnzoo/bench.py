@@ -6,6 +6,7 @@ python -m cnnzoo.bench what=augmentation                             batches alo
 python -m cnnzoo.bench what=evaluation model=googlenet               batch sizes and allocator settings
 python -m cnnzoo.bench what=startup                                  commands, beside `import torch`
 python -m cnnzoo.bench what=memory                                   peak memory, a fresh process each
+python -m cnnzoo.bench what=batch_size model=vgg11                   throughput and memory at doubled batch sizes
 python -m cnnzoo.bench what=all format=json out=benchmarks/results/throughput-cpu.json
 
 What is timed and what is not stands at the head of each module of `cnnzoo.benchmark`. Use a machine that does nothing
@@ -35,7 +36,7 @@ from cnnzoo.results import record
 
 log = logging.getLogger("cnnzoo.bench")
 
-WHAT = ("training", "augmentation", "evaluation", "startup", "memory")
+WHAT = ("training", "augmentation", "evaluation", "startup", "memory", "batch_size")
 FORMATS = ("md", "json")
 
 
@@ -72,7 +73,7 @@ def bench(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
     """All that `config["what"]` asks for, with what is needed to repeat it."""
     import torch  # here, for --help and --cfg job do without
 
-    from cnnzoo.benchmark import augmentation, evaluation, startup, training
+    from cnnzoo.benchmark import augmentation, batch_size, evaluation, startup, training
     from cnnzoo.benchmark.dataset import images_of
     from cnnzoo.training.devices import device_name, resolve_precision, training_device
 
@@ -112,6 +113,8 @@ def bench(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
             result["sections"][what] = evaluation.measure(config, device)
         elif what == "startup":
             result["sections"][what] = startup.measure(of_run(overrides), config["rounds"])
+        elif what == "batch_size":
+            result["sections"][what] = batch_size.measure(config, device)
         else:
             result["sections"][what] = training.measure_memory(config, device)
     return result

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnnzoo.config import command, to_plain
 from cnnzoo.console import log_file, set_up_logging
+from cnnzoo.errors import UserError
 from cnnzoo.results import record
 
 log = logging.getLogger("cnnzoo.run")
@@ -53,9 +54,11 @@ def run(config: Mapping[str, Any], command_line: str) -> dict[str, Any]:
                 result |= train_and_test(config, folder)
             except Exception as error:
                 log.debug("%s", traceback.format_exc())
+                if _is_out_of_memory(error):
+                    error = _out_of_memory(config)
                 result |= {"status": "failed", "error": f"{type(error).__name__}: {error}", "finished": record.now()}
                 record.write_result(folder, result)
-                raise
+                raise error
             result |= {"status": "completed", "finished": record.now()}
             record.write_result(folder, result)
             log.info(
@@ -103,6 +106,22 @@ def train_and_test(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "device": device_name(trained.device),
         "precision": trained.precision,
     }
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch.OutOfMemoryError on CUDA; on the CPU a RuntimeError of torch's allocator
+    return isinstance(error, MemoryError) or any(
+        words in f"{type(error).__name__}: {error}" for words in ("OutOfMemoryError", "can't allocate memory")
+    )
+
+
+def _out_of_memory(config: Mapping[str, Any]) -> UserError:
+    return UserError(
+        f"Out of memory with dataset.batch_size={config['dataset']['batch_size']} images of"
+        f" image_size={config['image_size']}: lower one of them (or dataset.eval_batch_size, if validation failed);"
+        " trainer.accumulate_grad_batches=2 with half the batch keeps the size of an optimizer step."
+        " `python -m cnnzoo.bench what=batch_size` with the same settings finds the largest batch that fits."
+    )
 
 
 def _empty(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cnnzoo import bench
-from cnnzoo.benchmark import augmentation, evaluation, startup, training
+from cnnzoo.benchmark import augmentation, batch_size, evaluation, startup, training
 from cnnzoo.benchmark.dataset import images_of, random_dataset
 from cnnzoo.benchmark.loaders import pil_loader, v2_loader
 from cnnzoo.benchmark.measure import Turn, in_fresh_process, run_python, section, take_turns
@@ -115,6 +115,25 @@ def test_augmentation_alone(small: dict, dataset: Dataset) -> None:
     assert list(result["contestants"]) == ["cnnzoo", "PIL in workers", "v2 in workers"]
     assert all(len(entry["rounds"]) == 2 and entry["min"] > 0 for entry in result["contestants"].values())
     assert set(result["ratios"]) == {"PIL in workers", "v2 in workers"}
+
+
+def test_batch_sizes_double_until_memory_ends(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fake(task: str, question: dict) -> dict:
+        size = question["dataset"]["batch_size"]
+        if size > 100:
+            raise UserError("out of memory")
+        return {"rate": 10.0 * size, "peak_memory_bytes": size * 2**20}
+
+    monkeypatch.setattr(batch_size, "in_fresh_process", fake)
+    settings = config(*SMALL, name="bench")
+    result = batch_size.measure(settings, CPU)
+    assert list(result["contestants"]) == ["16", "32", "64"]
+    assert result["largest"] == 64
+    monkeypatch.setattr(batch_size, "_memory", lambda device: 40 * 2**20)
+    assert batch_size.measure(settings, CPU)["largest"] == 32  # 64 would take more than there is
+    figures = batch_size.one_size({**settings, "steps": 2, "dataset": {**settings["dataset"], "batch_size": 8}})
+    assert figures["rate"] > 0
+    assert figures["peak_memory_bytes"] > 50e6
 
 
 def test_evaluation_alone(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -268,6 +268,12 @@ def torchvision_vgg11() -> int:
         return count(torchvision.models.vgg11(init_weights=False))
 
 
+@cache
+def torchvision_resnet18() -> int:
+    with torch.device("meta"):
+        return count(torchvision.models.resnet18(num_classes=10))
+
+
 @dataclass(frozen=True)
 class Row:
     """`expected` parameters and MACs of `model` on `dataset` with `overrides`."""
@@ -314,6 +320,9 @@ ROWS = (
     # The source's own figures, layer by layer.
     Row("two_conv", "cifar10", (490 + 1_820 + 12_810, 480 * 16**2 + 1_800 * 8**2 + 12_800)),
     Row("mlp", "cifar10", Sheet().linear(3072, 200).linear(200, 150).linear(150, 10)),
+    # The libraries themselves, with one input channel in the place of three where the second is asked for it.
+    Row("torchvision", "cifar10", (torchvision_resnet18(), None)),
+    Row("timm", "fashion_mnist", (torchvision_resnet18() - 2 * 7**2 * 64, None)),
     Row("conv_example", "mnist", Sheet().conv(28, 5, 1, 10)),
     Row("plain20", "cifar10", resnet(3, projection=False), published="0.27"),  # He et al. 2015, table 6, as follows
     Row("plain56", "cifar10", resnet(9, projection=False), published="0.85"),
@@ -379,6 +388,7 @@ SMALL = {
     "densenet_bc": ("image_size=16", "model.layers_per_block=[2,2]"),
     "dpn92": ("image_size=16", "model.blocks_per_group=[1,2,1,1]", "model.inner=[32,32,32,32]"),
     "dpn_small": ("image_size=16",),
+    "timm": ("+model.zero_init_last=false",),  # its own start blocks the gradient of every block for one step
     **dict.fromkeys(
         ("plain56", "resnet56", "resnet110", "resnet164", "preact_resnet110", "preact_resnet164", "preact_resnet1001"),
         ("image_size=16", "model.blocks_per_group=[2,2,2]"),
@@ -456,12 +466,28 @@ def test_evaluation_is_deterministic_exports_and_survives_a_checkpoint(model: st
         torch.testing.assert_close(exported(images), logits)
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "cifar100"])
+@pytest.mark.parametrize("dataset", ["mnist", "cifar100", "digits"])
 @pytest.mark.parametrize("model", MODELS)
-def test_any_network_takes_any_data_set(model: str, dataset: str) -> None:
+def test_any_network_trains_on_any_data_set(model: str, dataset: str) -> None:
+    """Grey and colour, 28 and 32 pixels, 10 and 100 classes: logits come out and a loss goes back, in shapes."""
     smaller = (override for override in SMALL.get(model, ()) if not override.startswith("image_size"))
-    cfg = compose([f"model={model}", f"dataset={dataset}", *smaller])
-    profile(build(cfg, "meta"), input_shape(cfg), cfg.dataset.num_classes)  # raises unless logits come out
+    # torchvision's networks are made for colour; that is what grey images become on request
+    colour = ("dataset.channels=3",) if model == "torchvision" else ()
+    cfg = compose([f"model={model}", f"dataset={dataset}", *smaller, *colour])
+    net = build(cfg, "meta")
+    profile(net, input_shape(cfg), cfg.dataset.num_classes)  # raises unless logits come out
+    images = torch.zeros(4, *input_shape(cfg), device="meta")
+    labels = torch.zeros(4, dtype=torch.int64, device="meta")
+    outputs = net.train()(images)
+    losses = [F.cross_entropy(output, labels) for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+    sum(losses[1:], losses[0]).backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_grey_images_in_a_network_for_colour_say_what_helps() -> None:
+    cfg = compose(["model=torchvision", "dataset=mnist"])
+    with pytest.raises(UserError, match=r"dataset\.channels=3"):
+        profile(build(cfg, "meta"), input_shape(cfg), cfg.dataset.num_classes)
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,26 @@ def test_a_failure_is_recorded_and_retried(small):
         run(exploding, "")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["python", "cuda", "cpu"],
+)
+def test_out_of_memory_names_what_to_lower(small, monkeypatch, error):
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr("cnnzoo.training.classifier.Classifier.training_step", fail)
+    config = small()
+    with pytest.raises(UserError, match=r"dataset\.batch_size=64 images of image_size=16: lower"):
+        run(config, "")
+    assert "what=batch_size" in json.loads((run_folder(config) / "result.json").read_text())["error"]
+
+
 def test_a_checkpoint_of_another_run_is_not_continued(small):
     config, other = small("trainer.max_epochs=1"), small("trainer.max_epochs=1", "seed=7")
     run(other, "")
