@@ -147,7 +147,10 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             jobs += 1
             try:
                 return task(cfg)
-            except Exception as error:  # kept for the end: Hydra would print its own account of it
+            except Exception as error:
+                if not HydraConfig.get().launcher._target_.endswith(".BasicLauncher"):
+                    raise  # in another process, where nobody would read what is kept here
+                # Kept for the end: Hydra would print its own account of it, and of a sweep the first failure only.
                 failures.append((list(HydraConfig.get().overrides.task), error))
                 return None
 
