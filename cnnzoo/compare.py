@@ -21,6 +21,7 @@ from cnnzoo.results.configurations import Configurations, Filter
 from cnnzoo.results.progress import progress
 from cnnzoo.results.record import write_atomically
 from cnnzoo.results.scan import Run, scan
+from cnnzoo.results.sweeps import unfinished_sweeps
 from cnnzoo.results.table import compare, select
 
 
@@ -78,6 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
     runs = select(runs, [Filter(text) for text in filters], configurations)
     if arguments.status:
         records, grids, notes = progress(runs)
+        notes += [line for folder in folders for line in unfinished_sweeps(Path(folder))]
     else:
         records, grids, notes = _table(runs, configurations, arguments, ", ".join(folders))
     _output(records, grids, notes, style, arguments)

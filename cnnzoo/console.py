@@ -35,15 +35,16 @@ def _not_chatter(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or record.name.startswith("cnnzoo")
 
 
-def set_up_logging() -> None:
-    """cnnzoo's log lines and everybody's warnings to stderr."""
+def set_up_logging(level: int = logging.INFO) -> None:
+    """cnnzoo's log lines from `level` on and everybody's warnings to stderr."""
     root = logging.getLogger()
     if not any(isinstance(handler, _ConsoleHandler) for handler in root.handlers):
         handler = _ConsoleHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        handler.setLevel(level)
         handler.addFilter(_not_chatter)
         root.addHandler(handler)
-    logging.getLogger("cnnzoo").setLevel(logging.INFO)
+    logging.getLogger("cnnzoo").setLevel(logging.DEBUG)  # for the log file; tracebacks go there
     for pattern in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
     logging.captureWarnings(True)

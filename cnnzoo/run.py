@@ -16,18 +16,19 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from cnnzoo import sweep
 from cnnzoo.config import command, to_plain
-from cnnzoo.console import log_file, set_up_logging
+from cnnzoo.console import log_file
 from cnnzoo.errors import UserError
 from cnnzoo.results import record
 
 log = logging.getLogger("cnnzoo.run")
 
 
-@command("run")
+@command("run", around=sweep.around)
 def main(cfg: DictConfig) -> float | None:
     """Returns the validation accuracy, the one figure that a search may see."""
-    set_up_logging()
+    sweep.set_up_job()
     return run(to_plain(cfg), "python -m cnnzoo.run " + shlex.join(HydraConfig.get().overrides.task))["val_accuracy"]
 
 
@@ -58,14 +59,11 @@ def run(config: Mapping[str, Any], command_line: str) -> dict[str, Any]:
                     error = _out_of_memory(config)
                 result |= {"status": "failed", "error": f"{type(error).__name__}: {error}", "finished": record.now()}
                 record.write_result(folder, result)
+                log.info("failed: %s", error)
                 raise error
             result |= {"status": "completed", "finished": record.now()}
             record.write_result(folder, result)
-            log.info(
-                "%s on %s, seed %s: test accuracy %.2f %%, validation accuracy %.2f %%, %.0f images/s: %s",
-                result["model"], result["dataset"], result["seed"], 100 * result["test_accuracy"],
-                100 * result["val_accuracy"], result["images_per_second"], folder,
-            )  # fmt: skip
+            log.info("%s: %s", record.describe(result), folder)
     return result
 
 

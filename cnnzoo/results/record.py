@@ -108,6 +108,15 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
+def describe(result: Mapping[str, Any]) -> str:
+    """A completed run in a few words."""
+    return (
+        f"{result['model']} on {result['dataset']}, seed {result['seed']}:"
+        f" test accuracy {100 * result['test_accuracy']:.2f} %,"
+        f" validation accuracy {100 * result['val_accuracy']:.2f} %, {result['images_per_second']:.0f} images/s"
+    )
+
+
 def now() -> str:
     """This moment, ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

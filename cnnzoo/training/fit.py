@@ -20,6 +20,7 @@ from cnnzoo.data.module import DataModule
 from cnnzoo.errors import UserError
 from cnnzoo.results.record import config_hash
 from cnnzoo.training.callbacks import EpochLog, ProgressBar, Row, read_metrics
+from cnnzoo.training.checkpoints import AtomicCheckpointIO
 from cnnzoo.training.classifier import Classifier
 from cnnzoo.training.devices import keep_freed_memory, resolve_precision, training_device
 
@@ -93,6 +94,7 @@ def fit(
             benchmark=not settings["deterministic"],
             logger=logger,
             callbacks=callbacks,
+            plugins=AtomicCheckpointIO(),
             default_root_dir=folder,
             reload_dataloaders_every_n_epochs=1,  # each epoch has an order and an augmentation of its own
             num_sanity_val_steps=0,

@@ -1,0 +1,96 @@
+"""What happens around a sweep's launcher, whichever it is: every job is composed before the first begins, from the
+configuration files as they are then, and what fails comes back as an account and stops nothing else."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from cnnzoo.config.composition import freeze, to_plain
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep: what its command line adds, and its whole configuration in plain containers."""
+
+    overrides: Sequence[str]
+    config: Mapping[str, Any]
+
+
+Launch = Callable[[Sequence[Job]], Sequence[JobReturn]]
+"""Does jobs; returns what came of each, in their order."""
+
+Around = Callable[[Sequence[Job], Launch, DictConfig], Sequence[JobReturn]]
+"""What a command does around a launch, `hydra` being Hydra's part of the configuration; returns all jobs' returns."""
+
+
+def do_all(jobs: Sequence[Job], launch: Launch, hydra: DictConfig) -> Sequence[JobReturn]:
+    return launch(jobs)
+
+
+@dataclass
+class Account:
+    """What the sweeps of one command line came to."""
+
+    jobs: int | None = None  # None: there was no sweep
+    failures: list[tuple[Sequence[str], Exception]] = field(default_factory=list)
+
+
+@contextmanager
+def accounted(around: Around) -> Iterator[Account]:
+    """Within the block, every launcher that Hydra makes keeps this account and works within `around`."""
+    account = Account()
+    instantiate_launcher = Plugins.instantiate_launcher
+
+    def wrapped(
+        plugins: Plugins, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> Launcher:
+        freeze(hydra_context.config_loader, Path(config.paths.outputs, ".sweeps"))  # type: ignore[arg-type]
+        launcher = instantiate_launcher(plugins, hydra_context, task_function, config)
+        return _AccountingLauncher(launcher, hydra_context, config, around, account)
+
+    with (
+        patch.object(Plugins, "instantiate_launcher", wrapped),
+        # composes every job just to see whether that works; so does _AccountingLauncher, which keeps what it composed
+        patch.object(BasicSweeper, "validate_batch_is_legal", lambda sweeper, jobs: None),
+    ):
+        yield account
+
+
+class _AccountingLauncher(Launcher):
+    def __init__(
+        self, launcher: Launcher, hydra_context: HydraContext, config: DictConfig, around: Around, account: Account
+    ) -> None:
+        self.launcher, self.loader, self.config = launcher, hydra_context.config_loader, config
+        self.around, self.account = around, account
+        account.jobs = 0
+
+    def setup(self, **context: Any) -> None:
+        self.launcher.setup(**context)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Failed jobs return None here: a sweeper would stop at the first."""
+        assert self.account.jobs is not None
+        self.account.jobs += len(job_overrides)
+        jobs = [
+            Job(tuple(overrides), to_plain(self.loader.load_sweep_config(self.config, list(overrides))))
+            for overrides in job_overrides
+        ]
+        returns = self.around(jobs, lambda some: self._launch(some, initial_job_idx), self.config.hydra)
+        for job, returned in zip(jobs, returns, strict=True):
+            if returned.status != JobStatus.COMPLETED:
+                self.account.failures.append((job.overrides, returned._return_value))
+                returned.status, returned._return_value = JobStatus.COMPLETED, None
+        return returns
+
+    def _launch(self, jobs: Sequence[Job], initial_job_idx: int) -> Sequence[JobReturn]:
+        return self.launcher.launch([job.overrides for job in jobs], initial_job_idx) if jobs else []

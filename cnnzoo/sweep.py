@@ -1,0 +1,175 @@
+"""Many runs from one command line: what is finished is left alone, how far it is is said, the rest goes to a launcher.
+
+Launchers are Hydra's: in this process one after another, or on other processes, devices and machines
+(`hydra/launcher=joblib|submitit_slurm|ray`). A run is the same run whichever of them it comes through.
+"""
+
+import fcntl
+import itertools
+import logging
+import os
+import shlex
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from rich.status import Status
+
+from cnnzoo.config import JobError, command_line
+from cnnzoo.config.cuda import cuda_devices
+from cnnzoo.config.launching import Job, Launch
+from cnnzoo.console import console, set_up_logging
+from cnnzoo.results import record
+from cnnzoo.results.sweeps import Planned, Progress, SweepRecord
+
+log = logging.getLogger(__name__)
+
+
+def around(jobs: Sequence[Job], launch: Launch, hydra: DictConfig) -> Sequence[JobReturn]:
+    """Skips the runs that are finished and launches the others, watched."""
+    set_up_logging()
+    returns = {n: returned for n, job in enumerate(jobs) if (returned := _finished(job)) is not None}
+    if returns:
+        log.info("%d of %d runs are finished already (rerun=true starts over)", len(returns), len(jobs))
+    todo = [number for number in range(len(jobs)) if number not in returns]
+    if todo:
+        own = SweepRecord(Path(hydra.sweep.dir))
+        planned = own.add(command_line(), [_planned(job) for job in jobs])
+        with own.running(), _watched(planned, own, elsewhere=not _in_this_process(hydra)):
+            returns |= zip(todo, _launch([jobs[number] for number in todo], launch, hydra), strict=True)
+    return [returns[number] for number in range(len(jobs))]
+
+
+def _launch(jobs: Sequence[Job], launch: Launch, hydra: DictConfig) -> Sequence[JobReturn]:
+    """A process that dies (killed, out of memory) takes its pool along, but not the runs that had not begun."""
+    returns: dict[int, JobReturn] = {}
+    while remaining := [number for number in range(len(jobs)) if number not in returns]:
+        began = time.time() - 0.1  # file systems stamp a little coarsely
+        try:
+            returns |= zip(remaining, launch([jobs[number] for number in remaining]), strict=True)
+        except Exception as error:
+            if _in_this_process(hydra):
+                raise
+            died = JobError(f"Its process died ({type(error).__name__}: {error}). The same command resumes it.")
+            ended = {n: returned for n in remaining if (returned := _ended(jobs[n], began, died)) is not None}
+            if not ended and not returns:
+                raise  # the launcher itself does not work here
+            if not ended or not hydra.launcher._target_.endswith(".JoblibLauncher"):
+                # elsewhere the others stay in their queue, and another try would only meet them there
+                ended |= {n: _returned(jobs[n], died) for n in remaining if n not in ended}
+            returns |= ended
+    return [returns[number] for number in range(len(jobs))]
+
+
+def _finished(job: Job) -> JobReturn | None:
+    result = None if job.config["rerun"] else record.read_result(record.run_folder(job.config))
+    return _returned(job, result["val_accuracy"]) if result and result.get("status") == "completed" else None
+
+
+def _ended(job: Job, since: float, died: Exception) -> JobReturn | None:
+    """What became of a run whose process may not have lived to say so; None if it was not begun."""
+    folder = record.run_folder(job.config)
+    if not (folder / "config.yaml").is_file() or (folder / "config.yaml").stat().st_mtime < since:
+        return None
+    result = record.read_result(folder)
+    if result is None:
+        return _returned(job, died)
+    return _returned(job, JobError(result["error"]) if result["status"] == "failed" else result["val_accuracy"])
+
+
+def _returned(job: Job, value: Any) -> JobReturn:
+    status = JobStatus.FAILED if isinstance(value, Exception) else JobStatus.COMPLETED
+    return JobReturn(overrides=list(job.overrides), status=status, _return_value=value)
+
+
+def _planned(job: Job) -> Planned:
+    return Planned(tuple(job.overrides), str(record.run_folder(job.config)), job.config["trainer"]["max_epochs"])
+
+
+def _in_this_process(hydra: Any) -> bool:
+    return hydra.launcher._target_.endswith(".BasicLauncher")
+
+
+@contextmanager
+def _watched(jobs: Sequence[Planned], own: SweepRecord, elsewhere: bool) -> Iterator[None]:
+    """Says how far the sweep is whenever a run ends and, while they run elsewhere, in a line of the terminal."""
+    progress = Progress(jobs, since=own.file.stat().st_mtime)
+    progress.look()  # what was finished before is no news
+    over = threading.Event()
+    line = console.status("") if elsewhere and console.is_terminal else nullcontext()
+
+    def look() -> None:
+        state, news = progress.look()
+        if isinstance(line, Status):
+            line.update(str(state))
+        for number in news if elsewhere else ():  # a run in this process has said so itself
+            log.info("%s", _outcome(jobs[number]))
+        if news:
+            log.info("%s", state)
+
+    def watch() -> None:
+        pause = 0.0
+        while not over.wait(pause):
+            began = time.monotonic()
+            look()
+            pause = max(1.0, 20 * (time.monotonic() - began))  # thousands of runs are looked at less often
+
+    thread = threading.Thread(target=watch, name="sweep progress", daemon=True)
+    with line:
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            look()
+
+
+def _outcome(job: Planned) -> str:
+    result = record.read_result(Path(job.folder)) or {}
+    if result.get("status") == "failed":
+        return f"failed: {shlex.join(job.overrides)}: {str(result.get('error')).splitlines()[0]}"
+    return record.describe(result) + f": {job.folder}"
+
+
+def set_up_job() -> None:
+    """Logging and, in a pool of processes, a CUDA device for the run that this process is about to do."""
+    hydra = HydraConfig.get()
+    elsewhere = hydra.mode == RunMode.MULTIRUN and not _in_this_process(hydra)
+    set_up_logging(logging.WARNING if elsewhere else logging.INFO)  # there the lines of many runs would mingle
+    if hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith(".JoblibLauncher"):
+        claim_cuda_device()
+
+
+_claimed: list[IO[str]] = []
+
+
+def claim_cuda_device() -> None:
+    """Leaves to this process the one CUDA device with the fewest processes of this kind on it, until it ends.
+
+    To be called before torch starts CUDA. The claim is a file lock, so it dies with the process.
+    """
+    devices = cuda_devices()
+    if not devices or _claimed:
+        return
+    folder = Path(tempfile.gettempdir(), f"cnnzoo-{os.getuid()}")
+    folder.mkdir(exist_ok=True)
+    for place in itertools.count():
+        for device in devices:
+            file = (folder / f"cuda-{device}-{place}.lock").open("a")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                continue
+            _claimed.append(file)
+            os.environ["CUDA_VISIBLE_DEVICES"] = device
+            return
