@@ -49,40 +49,50 @@ def around(jobs: Sequence[Job], launch: Launch, hydra: DictConfig) -> Sequence[J
 
 
 def _launch(jobs: Sequence[Job], launch: Launch, hydra: DictConfig) -> Sequence[JobReturn]:
-    """A process that dies (killed, out of memory) takes its pool along, but not the runs that had not begun."""
+    """A process that dies (killed, out of memory) takes its pool along; the runs that go down with it get another try.
+
+    First those that had not begun, together; then, each alone, those among which the culprit is.
+    """
     returns: dict[int, JobReturn] = {}
-    while remaining := [number for number in range(len(jobs)) if number not in returns]:
+    batches = [list(range(len(jobs)))]
+    while batches:
+        batch = batches.pop(0)
         began = time.time() - 0.1  # file systems stamp a little coarsely
         try:
-            returns |= zip(remaining, launch([jobs[number] for number in remaining]), strict=True)
+            returns |= zip(batch, launch([jobs[number] for number in batch]), strict=True)
         except Exception as error:
-            if _in_this_process(hydra):
-                raise
+            begun = [number for number in batch if _begun(jobs[number], began)]
+            if _in_this_process(hydra) or not begun:
+                raise  # not a run's mishap: the launcher does not work here
             died = JobError(f"Its process died ({type(error).__name__}: {error}). The same command resumes it.")
-            ended = {n: returned for n in remaining if (returned := _ended(jobs[n], began, died)) is not None}
-            if not ended and not returns:
-                raise  # the launcher itself does not work here
-            if not ended or not hydra.launcher._target_.endswith(".JoblibLauncher"):
+            returns |= {n: ended for n in begun if (ended := _ended(jobs[n])) is not None}
+            missing = [number for number in batch if number not in returns]
+            if len(batch) == 1 or not hydra.launcher._target_.endswith(".JoblibLauncher"):
                 # elsewhere the others stay in their queue, and another try would only meet them there
-                ended |= {n: _returned(jobs[n], died) for n in remaining if n not in ended}
-            returns |= ended
+                returns |= {number: _returned(jobs[number], died) for number in missing}
+            else:
+                batches += [[number] for number in missing if number in begun]
+                if rest := [number for number in missing if number not in begun]:
+                    batches.insert(0, rest)
     return [returns[number] for number in range(len(jobs))]
+
+
+def _begun(job: Job, since: float) -> bool:
+    config = record.run_folder(job.config) / "config.yaml"
+    return config.is_file() and config.stat().st_mtime >= since
+
+
+def _ended(job: Job) -> JobReturn | None:
+    """What a run came to, by its result.json; None if it did not come to an end."""
+    result = record.read_result(record.run_folder(job.config))
+    if result is None:
+        return None
+    return _returned(job, JobError(result["error"]) if result["status"] == "failed" else result["val_accuracy"])
 
 
 def _finished(job: Job) -> JobReturn | None:
     result = None if job.config["rerun"] else record.read_result(record.run_folder(job.config))
     return _returned(job, result["val_accuracy"]) if result and result.get("status") == "completed" else None
-
-
-def _ended(job: Job, since: float, died: Exception) -> JobReturn | None:
-    """What became of a run whose process may not have lived to say so; None if it was not begun."""
-    folder = record.run_folder(job.config)
-    if not (folder / "config.yaml").is_file() or (folder / "config.yaml").stat().st_mtime < since:
-        return None
-    result = record.read_result(folder)
-    if result is None:
-        return _returned(job, died)
-    return _returned(job, JobError(result["error"]) if result["status"] == "failed" else result["val_accuracy"])
 
 
 def _returned(job: Job, value: Any) -> JobReturn:

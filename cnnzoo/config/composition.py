@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,9 @@ def _model_name(cfg: DictConfig) -> str:
         return str(cfg.model._target_).rpartition(".")[2]
     return str(cfg.hydra.runtime.choices.model)
 
+
+# conf/hydra/launcher/*.yaml have their plugins' names, and with them the types of the plugins' settings: just as meant.
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 schema.register()
 folders.register()
