@@ -19,6 +19,7 @@ from cnnzoo.errors import UserError
 from cnnzoo.evaluate import evaluate_weights
 from cnnzoo.results.record import locked, run_folder
 from cnnzoo.run import run
+from cnnzoo.training.checkpoints import AtomicCheckpointIO
 
 # A ResNet small enough for seconds.
 SMALL = (
@@ -134,6 +135,21 @@ def test_a_killed_run_goes_on_and_ends_as_one_left_alone(small, tmp_path):
     (reference,) = (tmp_path / "alone").glob("digits/inception_a/*")
     assert metrics(folder) == metrics(reference)
     assert np.array_equal(*(np.load(f / "predictions.npz")["logits"] for f in (folder, reference)))
+
+
+def test_a_checkpoint_is_whole_or_the_old_one(tmp_path, monkeypatch):
+    file = tmp_path / "checkpoints" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, file)
+
+    def cut_off(content, stream):
+        stream.write(b"half a check")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", cut_off)
+    with pytest.raises(OSError, match="no space"):
+        AtomicCheckpointIO().save_checkpoint({"epoch": 2}, file)
+    assert torch.load(file, weights_only=True) == {"epoch": 1}
+    assert list(file.parent.iterdir()) == [file]
 
 
 def test_a_run_belongs_to_one_process_at_a_time(small):

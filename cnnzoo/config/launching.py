@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -61,7 +61,7 @@ def accounted(around: Around) -> Iterator[Account]:
     with (
         patch.object(Plugins, "instantiate_launcher", wrapped),
         # composes every job just to see whether that works; so does _AccountingLauncher, which keeps what it composed
-        patch.object(BasicSweeper, "validate_batch_is_legal", lambda sweeper, jobs: None),
+        patch.object(Sweeper, "validate_batch_is_legal", lambda sweeper, jobs: None),
     ):
         yield account
 
