@@ -17,12 +17,12 @@ from typing import Any
 
 from cnnzoo.errors import UserError
 from cnnzoo.results import columns, render
-from cnnzoo.results.configurations import Configurations, Filter
+from cnnzoo.results.configurations import Configurations
 from cnnzoo.results.progress import progress
 from cnnzoo.results.record import write_atomically
-from cnnzoo.results.scan import Run, scan
+from cnnzoo.results.scan import Run
 from cnnzoo.results.sweeps import unfinished_sweeps
-from cnnzoo.results.table import compare, select
+from cnnzoo.results.table import compare, find
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,19 +64,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     style = arguments.format or _format_of(arguments.out)
-    # a folder may have "=" in its name
-    filters = [text for text in arguments.where if Filter.FORM.fullmatch(text) and not Path(text).exists()]
-    folders = [text for text in arguments.where if text not in filters]
-    if not folders:
-        raise UserError("no folder given. Name the one that the runs lie under: cnnzoo compare outputs")
     if arguments.transpose and style == "json":
         raise UserError("--transpose: JSON is a list of rows; use another --format.")
 
     configurations = Configurations()
-    runs = list(scan(folders, configurations))
-    if not runs:
-        raise UserError(f"{', '.join(folders)}: no runs there (folders with a config.yaml or result.json).")
-    runs = select(runs, [Filter(text) for text in filters], configurations)
+    folders, runs = find(arguments.where, configurations)
     if arguments.status:
         records, grids, notes = progress(runs)
         notes += [line for folder in folders for line in unfinished_sweeps(Path(folder))]

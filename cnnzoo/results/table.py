@@ -4,12 +4,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from cnnzoo.errors import UserError, nearest
 from cnnzoo.results.configurations import ABSENT, Configurations, Filter, as_text, short_names
-from cnnzoo.results.scan import Run, read_config, settings_on_disk
+from cnnzoo.results.scan import Run, read_config, scan, settings_on_disk
 
 LISTED = 20  # folders named in a note before it says how many more there are
 
@@ -30,6 +31,30 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
 
 
+Group = tuple[str, str, int | None]  # runs that differ by their seed alone: data set, network, number of the settings
+
+
+def group_of(run: Run) -> Group:
+    return str(run.dataset), str(run.model), run.config
+
+
+def find(where: Sequence[str], configurations: Configurations) -> tuple[list[str], list[Run]]:
+    """The folders in `where`, and the runs at or below them that pass the filters in it, `KEY=VALUE[,VALUE…]`.
+
+    Raises:
+        UserError: no folder, no such folder, no runs in it, or a filter that no run can pass.
+    """
+    # a folder may have "=" in its name
+    filters = [text for text in where if Filter.FORM.fullmatch(text) and not Path(text).exists()]
+    folders = [text for text in where if text not in filters]
+    if not folders:
+        raise UserError("no folder given. Name the one that the runs lie under, such as outputs.")
+    runs = list(scan(folders, configurations))
+    if not runs:
+        raise UserError(f"{', '.join(folders)}: no runs there (folders with a config.yaml or result.json).")
+    return folders, select(runs, [Filter(text) for text in filters], configurations)
+
+
 def setting(run: Run, key: str, configurations: Configurations) -> Any:
     """`model`, `dataset`, `seed`, `device` or any other field of a run, else a key of its configuration."""
     if key in ("model", "dataset", "seed", "device", "precision", "epochs", "git_commit"):
@@ -48,7 +73,7 @@ def select(runs: Iterable[Run], filters: Sequence[Filter], configurations: Confi
     for chosen in filters if kept else ():
         for run in kept:
             if run.config is None and run.state not in ("completed", "damaged"):
-                _look_up(run, configurations)
+                look_up(run, configurations)
         values = [setting(run, chosen.key, configurations) for run in kept]
         present = {as_text(value) for value in values if value is not ABSENT}
         if not present:
@@ -69,7 +94,7 @@ def select(runs: Iterable[Run], filters: Sequence[Filter], configurations: Confi
     return kept
 
 
-def _look_up(run: Run, configurations: Configurations) -> None:
+def look_up(run: Run, configurations: Configurations) -> None:
     """Completes a run without figures from its config.yaml."""
     if (settings := settings_on_disk(run.folder)) and (config := read_config(run.folder)):
         run.config = configurations.add(settings)
@@ -80,30 +105,22 @@ def _look_up(run: Run, configurations: Configurations) -> None:
 
 def compare(runs: Iterable[Run], configurations: Configurations) -> Comparison:
     """Groups completed runs by everything but the seed; all others end up in the notes."""
-    groups: dict[tuple[str, str, int | None], list[Run]] = defaultdict(list)
+    groups: dict[Group, list[Run]] = defaultdict(list)
     others: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         if run.state == "completed":
-            groups[str(run.dataset), str(run.model), run.config].append(run)
+            groups[group_of(run)].append(run)
         else:
             others[run.state].append(run)
     comparison = Comparison([])
     duplicates: list[str] = []
-    by_name: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for dataset, model, config in groups:
-        if config is not None:
-            by_name[dataset, model].append(config)
-    keys = {name: configurations.differing(numbers) for name, numbers in by_name.items()}
-    for (dataset, model, config), members in groups.items():
-        differing = keys.get((dataset, model), [])
-        differs = {key: value for key in differing if (value := configurations.value(config, key)) is not ABSENT}
-        names = short_names(differing)
-        label = ", ".join(f"{names[key]}={as_text(value)}" for key, value in differs.items())
-        if config is None:
-            label = "configuration unknown"
+    named = labels(groups, configurations)
+    for group, members in groups.items():
+        dataset, model, _ = group
+        label, differs = named[group]
         members, dropped = _one_a_seed(members)
-        values = {"model": model, "label": f"{model} ({label})" if label else model, "dataset": dataset}
-        comparison.rows.append(Row(values | {"differs": differs} | _figures(members), members))
+        values = {"model": model, "label": label, "dataset": dataset, "differs": differs}
+        comparison.rows.append(Row(values | _figures(members), members))
         duplicates += dropped
     comparison.notes += _notes_on_rows(comparison.rows, configurations)
     if duplicates:
@@ -119,6 +136,26 @@ def compare(runs: Iterable[Run], configurations: Configurations) -> Comparison:
             named = listed([describe(run) for run in found]) + (" (--status lists all)" if len(found) > LISTED else "")
             comparison.notes.append(f"{len(found)} {plural} {meaning}: {named}")
     return comparison
+
+
+def labels(groups: Iterable[Group], configurations: Configurations) -> dict[Group, tuple[str, dict[str, Any]]]:
+    """Each group's name, `resnet (lr=0.1)`: the network and what tells it from its others on the same data set."""
+    by_name: dict[tuple[str, str], list[int]] = defaultdict(list)
+    groups = list(groups)
+    for dataset, model, config in groups:
+        if config is not None:
+            by_name[dataset, model].append(config)
+    keys = {name: configurations.differing(numbers) for name, numbers in by_name.items()}
+    found = {}
+    for dataset, model, config in groups:
+        differing = keys.get((dataset, model), [])
+        differs = {key: value for key in differing if (value := configurations.value(config, key)) is not ABSENT}
+        names = short_names(differing)
+        label = ", ".join(f"{names[key]}={as_text(value)}" for key, value in differs.items())
+        if config is None:
+            label = "configuration unknown"
+        found[dataset, model, config] = f"{model} ({label})" if label else model, differs
+    return found
 
 
 def describe(run: Run) -> str:
