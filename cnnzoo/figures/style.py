@@ -1,6 +1,7 @@
 """What all figures share: the look, sizes that fit a printed page, and how they are written."""
 
 import contextlib
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from cnnzoo.errors import UserError, nearest
+from cnnzoo.results.record import write_atomically
 
 PAGE_WIDTH = 6.5  # inches between the margins of an A4 or letter page
 
@@ -59,16 +61,17 @@ def check_formats(formats: Sequence[str]) -> None:
 
 
 def save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
-    """Writes `folder/name.*`, one file a format; returns the paths.
+    """Writes `folder/name.*`, one file a format, each in one step; returns the paths.
 
     Raises:
         UserError: the folder cannot be written to.
     """
     paths = [folder / f"{name}.{suffix}" for suffix in formats]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for path in paths:
-            figure.savefig(path)
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=path.suffix[1:])
+            write_atomically(path, buffer.getvalue())
     except OSError as error:
         raise UserError(f"out={folder}: cannot be written to: {error.strerror}.") from error
     return paths

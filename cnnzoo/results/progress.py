@@ -1,13 +1,12 @@
 """How far the runs below a folder are: done, running, failed, begun and not finished."""
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from cnnzoo.results.columns import duration
+from cnnzoo.results.files import Unreadable, read_metrics
 from cnnzoo.results.render import Grid
 from cnnzoo.results.scan import Run, read_config
 
@@ -45,7 +44,7 @@ def progress(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[Grid], lis
 def _record(run: Run) -> dict[str, Any]:
     config = read_config(run.folder) if run.state != "damaged" else None
     config = config or {}
-    epoch, seconds = _epochs_done(Path(run.folder, "metrics.csv"))
+    epoch, seconds = _epochs_done(run.folder)
     epochs = (config.get("trainer") or {}).get("max_epochs")
     return {
         "state": _NAMES[run.state],
@@ -62,15 +61,10 @@ def _record(run: Run) -> dict[str, Any]:
     }
 
 
-def _epochs_done(path: Path) -> tuple[int, float | None]:
-    """Number of epochs in metrics.csv, and their mean seconds; a line that is being written does not count."""
+def _epochs_done(folder: str) -> tuple[int, float | None]:
+    """Number of epochs in metrics.csv, and their mean seconds."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        rows = read_metrics(folder)
+        return (rows[-1]["epoch"] + 1, fmean(row["epoch_seconds"] for row in rows)) if rows else (0, None)
+    except (Unreadable, KeyError, TypeError):
         return 0, None
-    rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
-    try:
-        seconds = [float(row["epoch_seconds"]) for row in rows]
-        return (int(rows[-1]["epoch"]) + 1 if rows else 0), (fmean(seconds) if seconds else None)
-    except (KeyError, TypeError, ValueError):
-        return len(rows), None

@@ -7,17 +7,14 @@ method over all pairs of a data set.
 """
 
 import hashlib
-import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cnnzoo.errors import UserError
+from cnnzoo.results.files import Unreadable, read_predictions
 from cnnzoo.results.render import Grid
-from cnnzoo.results.scan import Run
 from cnnzoo.results.statistics import compact_letters, holm, mcnemar, paired_t, pairs
 from cnnzoo.results.table import Row, listed
 
@@ -125,9 +122,10 @@ def _load_predictions(rows: Sequence[Row]) -> tuple[list[Correct], list[str]]:
     problems: dict[str, list[str]] = defaultdict(list)
     for run in (run for row in rows for run in row.runs):
         try:
-            labels[run.folder], correct[run.folder] = _read_predictions(run)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            problems[_reason(error)].append(run.folder)
+            truth, correct[run.folder] = read_predictions(run.folder, run.test_accuracy)
+            labels[run.folder] = hashlib.sha256(truth.astype("<i8").tobytes()).digest()
+        except Unreadable as error:
+            problems[str(error)].append(run.folder)
     most_common = Counter(labels.values()).most_common(1)
     odd = [folder for folder, digest in labels.items() if digest != most_common[0][0]]
     notes = [f"left out of McNemar's test, {reason}: {listed(folders)}" for reason, folders in problems.items()]
@@ -135,27 +133,3 @@ def _load_predictions(rows: Sequence[Row]) -> tuple[list[Correct], list[str]]:
         notes.append(f"left out of McNemar's test, other test images than the rest: {listed(odd)}")
     usable = correct.keys() - set(odd)
     return [{run.seed: correct[run.folder] for run in row.runs if run.folder in usable} for row in rows], notes
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no predictions.npz"
-    if isinstance(error, KeyError):
-        return "predictions.npz lacks logits or labels"
-    return str(error) if isinstance(error, _Mismatch) else "predictions.npz is damaged"
-
-
-class _Mismatch(ValueError):
-    """The arrays are whole and cannot be right."""
-
-
-def _read_predictions(run: Run) -> tuple[bytes, np.ndarray]:
-    """Digest of the test labels, and [images] bool: which ones the run classifies correctly."""
-    with np.load(Path(run.folder, "predictions.npz"), allow_pickle=False) as arrays:
-        logits, labels = arrays["logits"], arrays["labels"]
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
-        raise _Mismatch(f"logits {list(logits.shape)} and labels {list(labels.shape)} do not fit together")
-    correct: Any = logits.argmax(axis=1) == labels
-    if run.test_accuracy is not None and abs(correct.mean() - run.test_accuracy) > 0.005:  # bf16 logits may tie
-        raise _Mismatch(f"predictions.npz has {correct.mean():.2%} right, result.json says {run.test_accuracy:.2%}")
-    return hashlib.sha256(labels.astype("<i8").tobytes()).digest(), correct

@@ -114,10 +114,10 @@ def compare(runs: Iterable[Run], configurations: Configurations) -> Comparison:
             others[run.state].append(run)
     comparison = Comparison([])
     duplicates: list[str] = []
-    named = labels(groups, configurations)
+    called = names(groups, configurations)
     for group, members in groups.items():
         dataset, model, _ = group
-        label, differs = named[group]
+        label, differs = called[group]
         members, dropped = _one_a_seed(members)
         values = {"model": model, "label": label, "dataset": dataset, "differs": differs}
         comparison.rows.append(Row(values | _figures(members), members))
@@ -138,7 +138,7 @@ def compare(runs: Iterable[Run], configurations: Configurations) -> Comparison:
     return comparison
 
 
-def labels(groups: Iterable[Group], configurations: Configurations) -> dict[Group, tuple[str, dict[str, Any]]]:
+def names(groups: Iterable[Group], configurations: Configurations) -> dict[Group, tuple[str, dict[str, Any]]]:
     """Each group's name, `resnet (lr=0.1)`: the network and what tells it from its others on the same data set."""
     by_name: dict[tuple[str, str], list[int]] = defaultdict(list)
     groups = list(groups)
@@ -150,8 +150,8 @@ def labels(groups: Iterable[Group], configurations: Configurations) -> dict[Grou
     for dataset, model, config in groups:
         differing = keys.get((dataset, model), [])
         differs = {key: value for key in differing if (value := configurations.value(config, key)) is not ABSENT}
-        names = short_names(differing)
-        label = ", ".join(f"{names[key]}={as_text(value)}" for key, value in differs.items())
+        short = short_names(differing)
+        label = ", ".join(f"{short[key]}={as_text(value)}" for key, value in differs.items())
         if config is None:
             label = "configuration unknown"
         found[dataset, model, config] = f"{model} ({label})" if label else model, differs

@@ -1,6 +1,5 @@
 """What happens at the end of an epoch beside training: figures written, shown and checked."""
 
-import csv
 import logging
 import math
 import multiprocessing
@@ -33,7 +32,6 @@ COLUMNS = (
     "epoch", "step", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
     "epoch_seconds", "images_per_second", "peak_memory_bytes",
 )  # fmt: skip
-_WHOLE_NUMBERS = ("epoch", "step", "peak_memory_bytes")
 
 Row = dict[str, Any]
 
@@ -120,15 +118,6 @@ class EpochLog(pl.Callback):
 
 def _cell(value: Any) -> str:
     return "" if value is None else repr(value)
-
-
-def read_metrics(path: Path) -> list[Row]:
-    """The rows of a `metrics.csv`, as they were written: numbers to the last digit, None for an empty cell."""
-    with path.open(newline="") as file:
-        return [
-            {key: None if cell == "" else (int if key in _WHOLE_NUMBERS else float)(cell) for key, cell in row.items()}
-            for row in csv.DictReader(file)
-        ]
 
 
 def describe(row: Row, max_epochs: int | None) -> str:

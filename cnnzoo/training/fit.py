@@ -18,8 +18,9 @@ from cnnzoo.console import console
 from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.module import DataModule
 from cnnzoo.errors import UserError
+from cnnzoo.results.files import read_metrics
 from cnnzoo.results.record import config_hash
-from cnnzoo.training.callbacks import EpochLog, ProgressBar, Row, read_metrics
+from cnnzoo.training.callbacks import EpochLog, ProgressBar, Row
 from cnnzoo.training.checkpoints import AtomicCheckpointIO
 from cnnzoo.training.classifier import Classifier
 from cnnzoo.training.devices import keep_freed_memory, resolve_precision, training_device
@@ -116,7 +117,7 @@ def fit(
     )
     if trainer.interrupted:
         raise KeyboardInterrupt
-    rows = read_metrics(epoch_log.path)
+    rows = read_metrics(folder)
     return Fit(
         best_checkpoint=folder / "checkpoints" / "best.ckpt",
         best_epoch=_best_epoch(rows),
