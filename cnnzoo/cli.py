@@ -12,7 +12,7 @@ VERBS = {
     "evaluate": "accuracy of given weights: a file, a run's folder, or published ones",
     "summary": "a network's layers: output shapes, parameters, MACs",
     "bench": "throughput beside the alternatives",
-    "figures": "pictures of data sets",
+    "figures": "pictures of data sets and of runs",
     "compare": "a sweep's comparison table, at any time",
 }
 

@@ -20,7 +20,7 @@ def test_readme_shows_every_verb():
     assert shown == set(VERBS)
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "compare" not in c and "<" not in c])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not re.search("compare|figures runs|<", c)])
 def test_a_command_composes(command):
     verb, *words = shlex.split(command.removeprefix("python -m cnnzoo."))
     words = [word for word in words if word not in ("-m", "data")]

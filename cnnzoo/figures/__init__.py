@@ -2,6 +2,7 @@
 
 python -m cnnzoo.figures data dataset=cifar10 augmentation=flip_crop
 python -m cnnzoo.figures data dataset=image_folder dataset.root=/path/to/folder formats=[png,pdf]
+python -m cnnzoo.figures runs outputs
 """
 
 import importlib
@@ -12,6 +13,7 @@ from cnnzoo.errors import nearest
 # Each is a module of this package with a function `main`.
 KINDS = {
     "data": "a data set: images, their augmentation, class balance, channel statistics",
+    "runs": "a sweep: learning curves, accuracy against cost, accuracy of each class",
 }
 
 
@@ -23,7 +25,7 @@ def main() -> None:
         print(f"usage: cnnzoo figures KIND ...\n\n{lines}\n\ncnnzoo figures KIND --help tells more.")
     elif kind in KINDS:
         sys.argv = [f"cnnzoo figures {kind}", *sys.argv[2:]]
-        importlib.import_module(f"cnnzoo.figures.{kind}").main()
+        sys.exit(importlib.import_module(f"cnnzoo.figures.{kind}").main())
     else:
         print(
             f"error: {kind}: no such kind of figure.{nearest(kind, KINDS)} There are {', '.join(KINDS)}.",

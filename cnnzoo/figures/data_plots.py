@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from cnnzoo.figures.style import BLUE, FAINT, INK, PAGE_WIDTH
+from cnnzoo.figures.style import BLUE, FAINT, INK, PAGE_WIDTH, shortened
 
 if TYPE_CHECKING:
     from cnnzoo.figures.data import ChannelStatistics
@@ -43,10 +43,10 @@ def images(pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequ
     if names:
         for (row, column), name in names.items():
             x, y = column * right + size / 2, row * down + size * 1.03
-            axes.text(x, y, _short(name, 14), ha="center", va="top", fontsize=5.5)
+            axes.text(x, y, shortened(name, 14), ha="center", va="top", fontsize=5.5)
     else:
         for row in range(rows):
-            axes.text(-0.15 * size, row * down + size / 2, _short(classes[row], 24), ha="right", va="center")
+            axes.text(-0.15 * size, row * down + size / 2, shortened(classes[row], 24), ha="right", va="center")
     return figure
 
 
@@ -69,7 +69,7 @@ def augmented(
     axes.text(size / 2, above, "original", ha="center", va="bottom")
     axes.text(aside, above, f"augmentation: {_in_words(augmentation)}", ha="left", va="bottom")
     for row, name in enumerate(names):
-        axes.text(-0.12 * size, row * pitch + size / 2, _short(name, 24), ha="right", va="center")
+        axes.text(-0.12 * size, row * pitch + size / 2, shortened(name, 24), ha="right", va="center")
     return figure
 
 
@@ -110,7 +110,7 @@ def balance(parts: Mapping[str, NDArray[np.int64]], classes: Sequence[str]) -> F
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
     if named:
-        panels[0].set_yticks(np.arange(len(classes)), [_short(name, 24) for name in classes])
+        panels[0].set_yticks(np.arange(len(classes)), [shortened(name, 24) for name in classes])
         panels[0].tick_params(axis="y", labelsize=7 if roomy else 5)
     else:
         panels[0].set_yticks([])
@@ -165,7 +165,3 @@ def _canvas_axes(canvas: NDArray[np.uint8], inches_per_pixel: float) -> tuple[Fi
     axes.imshow(canvas, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
     axes.axis("off")
     return figure, axes
-
-
-def _short(name: str, length: int) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"

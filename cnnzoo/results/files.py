@@ -59,6 +59,8 @@ def read_predictions(folder: str | os.PathLike[str], accuracy: float | None) -> 
         raise Unreadable("predictions.npz is damaged") from error
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
         raise Unreadable(f"logits {list(logits.shape)} and labels {list(labels.shape)} do not fit together")
+    if labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise Unreadable("the labels in predictions.npz are no class numbers")
     correct = logits.argmax(axis=1) == labels
     if accuracy is not None and abs(correct.mean() - accuracy) > 0.005:  # bf16 logits may tie
         raise Unreadable(f"predictions.npz has {correct.mean():.2%} right, result.json says {accuracy:.2%}")

@@ -95,3 +95,16 @@ def _letter(k: int) -> str:
 def pairs(n: int) -> list[tuple[int, int]]:
     """All i < j below `n`."""
     return list(combinations(range(n), 2))
+
+
+def pareto_front(cost: Sequence[float], accuracy: Sequence[float]) -> list[int]:
+    """Indices, by cost, of the points that no other one beats: at most their cost and no less accuracy, one better."""
+    front: list[int] = []
+    for i in sorted(range(len(cost)), key=lambda i: (cost[i], -accuracy[i])):
+        if (
+            not front
+            or accuracy[i] > accuracy[front[-1]]
+            or (cost[i], accuracy[i]) == (cost[front[-1]], accuracy[front[-1]])
+        ):
+            front.append(i)
+    return front

@@ -281,5 +281,5 @@ def _notes_on_rows(rows: Sequence[Row], configurations: Configurations) -> list[
         hidden = [key for key in configurations.differing(numbers) if not key.startswith("model.") and key not in shown]
         if hidden:
             names = ", ".join(key.removesuffix("._target_") for key in hidden)
-            notes.append(f"networks on {dataset} also differ in: {names} (--columns shows them)")
+            notes.append(f"networks on {dataset} also differ in: {names} (compare --columns shows them)")
     return notes
