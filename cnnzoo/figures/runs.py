@@ -143,8 +143,9 @@ def gather(
             begun[group_of(run)].append(run)
     called = names({**rows, **begun}, configurations)
     notes = comparison.notes
-    for state, meaning in (("failed", "failed"), ("damaged", "not readable")):
-        if found := by_state[state]:
+    for state, found in by_state.items():
+        if state not in ("completed", "running", "unfinished"):
+            meaning = "not readable" if state == "damaged" else state
             plural = "run" if len(found) == 1 else "runs"
             notes.append(f"{len(found)} {plural} {meaning}, not shown: {listed([describe(run) for run in found])}")
 
