@@ -7,6 +7,8 @@ python -m cnnzoo.bench what=evaluation model=googlenet               batch sizes
 python -m cnnzoo.bench what=startup                                  commands, beside `import torch`
 python -m cnnzoo.bench what=memory                                   peak memory, a fresh process each
 python -m cnnzoo.bench what=batch_size model=vgg11                   throughput and memory at doubled batch sizes
+python -m cnnzoo.bench what=parallel parallel=[1,2,4,8]               several runs at once on one device
+python -m cnnzoo.bench what=image_size|dataset_size|devices|sweep_size   how speed and memory grow
 python -m cnnzoo.bench what=all format=json out=benchmarks/results/throughput-cpu.json
 
 What is timed and what is not stands at the head of each module of `cnnzoo.benchmark`. Use a machine that does nothing
@@ -36,7 +38,10 @@ from cnnzoo.results import record
 
 log = logging.getLogger("cnnzoo.bench")
 
-WHAT = ("training", "augmentation", "evaluation", "startup", "memory", "batch_size")
+WHAT = (
+    *("training", "augmentation", "evaluation", "startup", "memory", "batch_size"),
+    *("parallel", "image_size", "dataset_size", "devices", "sweep_size"),
+)
 FORMATS = ("md", "json")
 
 
@@ -65,15 +70,16 @@ def check(config: Mapping[str, Any]) -> None:
     for key, least in (("rounds", 1), ("warmup", 1), ("steps", 1), ("workers", 0), ("eval_images", 1)):
         if config[key] < least:
             raise UserError(f"{key}={config[key]}: expected at least {least}.")
-    if not config["eval_batch_sizes"] or min(config["eval_batch_sizes"]) < 1:
-        raise UserError(f"eval_batch_sizes={config['eval_batch_sizes']}: expected a list of positive numbers.")
+    for key in ("eval_batch_sizes", "parallel", "image_sizes", "dataset_sizes", "sweep_sizes"):
+        if not config[key] or min(config[key]) < 1:
+            raise UserError(f"{key}={config[key]}: expected a list of positive numbers.")
 
 
 def bench(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """All that `config["what"]` asks for, with what is needed to repeat it."""
     import torch  # here, for --help and --cfg job do without
 
-    from cnnzoo.benchmark import augmentation, batch_size, evaluation, startup, training
+    from cnnzoo.benchmark import augmentation, batch_size, evaluation, parallel, scaling, startup, training
     from cnnzoo.benchmark.dataset import images_of
     from cnnzoo.training.devices import device_name, resolve_precision, training_device
 
@@ -115,6 +121,16 @@ def bench(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
             result["sections"][what] = startup.measure(of_run(overrides), config["rounds"])
         elif what == "batch_size":
             result["sections"][what] = batch_size.measure(config, device)
+        elif what == "parallel":
+            result["sections"][what] = parallel.measure(config, device)
+        elif what == "image_size":
+            result["sections"][what] = scaling.image_sizes(config)
+        elif what == "dataset_size":
+            result["sections"][what] = scaling.dataset_sizes(config)
+        elif what == "devices":
+            result["sections"][what] = scaling.devices(config, device)
+        elif what == "sweep_size":
+            result["sections"][what] = scaling.sweep_sizes(config, of_run(overrides))
         else:
             result["sections"][what] = training.measure_memory(config, device)
     return result

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cnnzoo import bench
-from cnnzoo.benchmark import augmentation, batch_size, evaluation, startup, training
+from cnnzoo.benchmark import augmentation, batch_size, evaluation, parallel, scaling, startup, training
 from cnnzoo.benchmark.dataset import images_of, random_dataset
 from cnnzoo.benchmark.loaders import pil_loader, v2_loader
 from cnnzoo.benchmark.measure import Turn, in_fresh_process, run_python, section, take_turns
@@ -252,3 +252,24 @@ def test_a_loss_beyond_noise() -> None:
     assert guard.is_loss([0.8, 0.85, 0.89, 1.1])
     assert not guard.is_loss([0.8, 0.85, 0.95, 1.1])
     assert not guard.is_loss([0.91, 0.92, 0.93])
+
+
+def test_runs_at_once_and_growth_are_measured(tmp_path: Path, small: dict) -> None:
+    """Small, through the functions that the command calls; figures are plausible, not asserted to be fast."""
+    config = {**small, "parallel": [1, 2], "image_sizes": [8, 16], "dataset_sizes": [64, 4096], "sweep_sizes": [1, 3]}
+    together = parallel.measure(config, CPU)
+    assert list(together["contestants"]) == ["1", "2"]
+    assert together["contestants"]["1"]["gain"] == 1
+    assert all(rate > 0 for entry in together["contestants"].values() for rate in entry["rounds"])
+    sizes = scaling.dataset_sizes(config)["contestants"]
+    held = {n: e["peak_memory_mib"] - e["without_images_mib"] for n, e in sizes.items()}
+    pixels = config["dataset"]["channels"] * config["dataset"]["image_size"] ** 2
+    assert held == {"64": 64 * pixels / 2**20, "4096": 4096 * pixels / 2**20}
+    skipped = scaling.sweep_sizes(config, [*SMALL[:5], "logger=none"])
+    assert skipped["seconds_per_skipped_run"] > 0
+
+
+def test_a_run_that_fails_beside_others_says_why(small: dict) -> None:
+    config = {**small, "parallel": [1], "optimizer": {"_target_": "torch.optim.SGD", "lr": -1}}
+    with pytest.raises(UserError, match="Invalid learning rate"):
+        parallel.measure(config, CPU)

@@ -143,10 +143,10 @@ class Cnnzoo(Contestant):
             )
 
     def __call__(self) -> Turn:
-        stopwatch = Stopwatch(self.warmup, self.steps)
+        self.stopwatch = Stopwatch(self.warmup, self.steps)
         with tempfile.TemporaryDirectory(prefix="cnnzoo-bench-") as folder:
-            fit(self.model, self.dataset, self.config, Path(folder), [stopwatch])
-        return stopwatch.turn(self.batch_size)
+            fit(self.model, self.dataset, self.config, Path(folder), [self.stopwatch])
+        return self.stopwatch.turn(self.batch_size)
 
 
 class Bare(Contestant):

@@ -145,6 +145,10 @@ class Bench(Root):
     images: str = MISSING
     eval_images: int = MISSING
     eval_batch_sizes: list[int] = MISSING
+    parallel: list[int] = MISSING
+    image_sizes: list[int] = MISSING
+    dataset_sizes: list[int] = MISSING
+    sweep_sizes: list[int] = MISSING
     out: str | None = MISSING
 
 
