@@ -21,6 +21,8 @@ from cnnzoo.config import command, to_plain
 from cnnzoo.console import log_file
 from cnnzoo.errors import UserError
 from cnnzoo.results import record
+from cnnzoo.results.files import read_metrics
+from cnnzoo.search.trial import Trial
 
 log = logging.getLogger("cnnzoo.run")
 
@@ -29,11 +31,14 @@ log = logging.getLogger("cnnzoo.run")
 def main(cfg: DictConfig) -> float | None:
     """Returns the validation accuracy, the one figure that a search may see."""
     sweep.set_up_job()
-    return run(to_plain(cfg), "python -m cnnzoo.run " + shlex.join(HydraConfig.get().overrides.task))["val_accuracy"]
+    command_line = "python -m cnnzoo.run " + shlex.join(HydraConfig.get().overrides.task)
+    return run(to_plain(cfg), command_line, Trial.of_this_process())["val_accuracy"]
 
 
-def run(config: Mapping[str, Any], command_line: str) -> dict[str, Any]:
+def run(config: Mapping[str, Any], command_line: str, trial: Trial | None = None) -> dict[str, Any]:
     """Does what `config` describes, unless that is done already; returns what `result.json` holds.
+
+    The `trial` of a search may stop it early; without one, the same run goes on to its end.
 
     Raises:
         UserError: it cannot be done; `result.json` then says `failed` and why.
@@ -46,13 +51,13 @@ def run(config: Mapping[str, Any], command_line: str) -> dict[str, Any]:
         elif finished is not None and finished.get("status") == "completed":
             log.info("finished already, nothing to do (rerun=true starts over): %s", folder)
             return finished
-        (folder / "result.json").unlink(missing_ok=True)  # an earlier failure's
+        (folder / "result.json").unlink(missing_ok=True)  # of an attempt that failed or was pruned
         record.write_config(folder, config)
         result = record.common_fields(config, command_line) | {"started": record.now()}
         with log_file(folder / "run.log"):
             log.info("%s", command_line)
             try:
-                result |= train_and_test(config, folder)
+                result |= train_and_test(config, folder, trial)
             except Exception as error:
                 log.debug("%s", traceback.format_exc())
                 if _is_out_of_memory(error):
@@ -61,20 +66,21 @@ def run(config: Mapping[str, Any], command_line: str) -> dict[str, Any]:
                 record.write_result(folder, result)
                 log.info("failed: %s", error)
                 raise error
-            result |= {"status": "completed", "finished": record.now()}
+            result["finished"] = record.now()
             record.write_result(folder, result)
             log.info("%s: %s", record.describe(result), folder)
     return result
 
 
-def train_and_test(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The way of a run: data and network, training, test of the best checkpoint; returns its figures."""
+def train_and_test(config: Mapping[str, Any], folder: Path, trial: Trial | None = None) -> dict[str, Any]:
+    """The way of a run: data and network, training, test of the best checkpoint; returns its status and figures."""
     import numpy as np  # torch and what brings it along enter here, when a run really starts
     import pytorch_lightning as pl
 
     from cnnzoo.data.dataset import load_dataset
     from cnnzoo.models.build import build_model, input_shape
     from cnnzoo.models.profile import profile
+    from cnnzoo.search.pruning import Pruning
     from cnnzoo.training.devices import device_name
     from cnnzoo.training.fit import fit
     from cnnzoo.training.predict import evaluate
@@ -85,24 +91,30 @@ def train_and_test(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     cfg = OmegaConf.create(dict(config))
     model = build_model(cfg)
     costs = profile(model, input_shape(cfg), config["dataset"]["num_classes"])
-    trained = fit(model, dataset, config, folder)
-    load_weights(model, trained.best_checkpoint)
-    val, test = evaluate(model, dataset, config, trained.device)
-    np.savez_compressed(folder / "predictions.npz", logits=test.logits.numpy(), labels=test.labels.numpy())
-    return {
+    trained = fit(model, dataset, config, folder, [Pruning(trial)] if trial else [])
+    figures = {
         "params": costs.trainable_params,
         "macs": costs.macs,
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
-        "val_accuracy": val.accuracy,
-        "val_loss": val.loss,
-        "test_accuracy": test.accuracy,
-        "test_loss": test.loss,
         "train_seconds": trained.train_seconds,
         "images_per_second": trained.images_per_second,
         "peak_memory_bytes": trained.peak_memory_bytes,
         "device": device_name(trained.device),
         "precision": trained.precision,
+    }
+    if trial and trial.is_pruned:
+        best = read_metrics(folder)[trained.best_epoch - 1]
+        return figures | {"status": "pruned", "val_accuracy": best["val_accuracy"], "val_loss": best["val_loss"]}
+    load_weights(model, trained.best_checkpoint)
+    val, test = evaluate(model, dataset, config, trained.device)
+    np.savez_compressed(folder / "predictions.npz", logits=test.logits.numpy(), labels=test.labels.numpy())
+    return figures | {
+        "status": "completed",
+        "val_accuracy": val.accuracy,
+        "val_loss": val.loss,
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
     }
 
 

@@ -101,7 +101,7 @@ def _returned(job: Job, value: Any) -> JobReturn:
 
 
 def _planned(job: Job) -> Planned:
-    return Planned(tuple(job.overrides), str(record.run_folder(job.config)), job.config["trainer"]["max_epochs"])
+    return Planned(job.settings, str(record.run_folder(job.config)), job.config["trainer"]["max_epochs"])
 
 
 def _in_this_process(hydra: Any) -> bool:

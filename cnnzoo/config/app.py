@@ -103,8 +103,7 @@ def _report(error: Exception, overrides: Sequence[str], with_traceback: bool) ->
         print(error.trace, end="", file=sys.stderr) if isinstance(error, JobError) else traceback.print_exception(error)
     print(f"error: {_explain(error)}", file=sys.stderr)
     if overrides:
-        again = [override for override in overrides if not override.startswith("hydra.")]
-        print(f"  again with: {command_line(again)}", file=sys.stderr)
+        print(f"  again with: {command_line(overrides)}", file=sys.stderr)
     if not with_traceback and not isinstance(error, UserError | JobError | HydraException | OmegaConfBaseException):
         print("HYDRA_FULL_ERROR=1 before the command shows where it came from.", file=sys.stderr)
 

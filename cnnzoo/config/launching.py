@@ -25,6 +25,11 @@ class Job:
     overrides: Sequence[str]
     config: Mapping[str, Any]
 
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The overrides that make the run what it is; Hydra's own do not."""
+        return tuple(text for text in self.overrides if not text.lstrip("+~").startswith(("hydra.", "hydra/")))
+
 
 Launch = Callable[[Sequence[Job]], Sequence[JobReturn]]
 """Does jobs; returns what came of each, in their order."""
@@ -88,7 +93,7 @@ class _AccountingLauncher(Launcher):
         returns = self.around(jobs, lambda some: self._launch(some, initial_job_idx), self.config.hydra)
         for job, returned in zip(jobs, returns, strict=True):
             if returned.status != JobStatus.COMPLETED:
-                self.account.failures.append((job.overrides, returned._return_value))
+                self.account.failures.append((job.settings, returned._return_value))
                 returned.status, returned._return_value = JobStatus.COMPLETED, None
         return returns
 

@@ -20,6 +20,11 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield sys.intern(f"{prefix}{key}"), value
 
 
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Keys that only one of the two has, or that they have different values for."""
+    return sorted(key for key in one.keys() | other.keys() if one.get(key, ABSENT) != other.get(key, ABSENT))
+
+
 class Configurations:
     """The distinct settings (seed left out) of any number of runs, numbered as they come.
 

@@ -11,7 +11,7 @@ from cnnzoo.results.render import Grid
 from cnnzoo.results.scan import Run, read_config
 
 _NAMES = {"completed": "done", "running": "running", "failed": "failed", "unfinished": "unfinished"}
-_NAMES |= {"damaged": "not readable"}
+_NAMES |= {"pruned": "pruned", "damaged": "not readable"}
 
 
 def progress(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[Grid], list[str]]:

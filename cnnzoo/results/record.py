@@ -109,10 +109,13 @@ def _without_nan(value: Any) -> Any:
 
 
 def describe(result: Mapping[str, Any]) -> str:
-    """A completed run in a few words."""
+    """A completed or pruned run in a few words."""
+    pruned = result["status"] == "pruned"
+    test = (
+        f"pruned after epoch {result['epochs']}" if pruned else f"test accuracy {100 * result['test_accuracy']:.2f} %"
+    )
     return (
-        f"{result['model']} on {result['dataset']}, seed {result['seed']}:"
-        f" test accuracy {100 * result['test_accuracy']:.2f} %,"
+        f"{result['model']} on {result['dataset']}, seed {result['seed']}: {test},"
         f" validation accuracy {100 * result['val_accuracy']:.2f} %, {result['images_per_second']:.0f} images/s"
     )
 
@@ -171,11 +174,11 @@ def git_commit() -> str | None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, busy: str = "Another process is at this very run") -> Iterator[None]:
     """Holds the folder for this process. The lock is the kernel's and dies with the process, however that ends.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it; `busy` says what that is doing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as file:
@@ -185,8 +188,6 @@ def locked(folder: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if attempt == 9:
-                    raise UserError(
-                        f"Another process is at this very run: {folder}. Wait for it, or choose another seed."
-                    ) from None
+                    raise UserError(f"{busy}: {folder}. Wait for it, or choose another seed.") from None
                 time.sleep(0.02)  # may be no more than an onlooker's glance whether the run is alive
         yield

@@ -36,8 +36,8 @@ class Published(NamedTuple):
 class Run:
     """What is known of one run's folder.
 
-    `state` is `completed`, `failed` (`problem` holds its error), `running` (its lock is held), `unfinished`, or
-    `damaged` (`problem` says why it cannot be read). `config` is a number in `Configurations`.
+    `state` is `completed`, `pruned` (a search stopped it), `failed` (`problem` holds its error), `running` (its lock is
+    held), `unfinished`, or `damaged` (`problem` says why it cannot be read). `config` is a number in `Configurations`.
     """
 
     folder: str
@@ -160,8 +160,8 @@ def _problem(result: Any) -> str:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         todo = "upgrade cnnzoo" if newer else "run it again with rerun=true"
         return f"result.json has schema_version {version}, this cnnzoo reads {SCHEMA_VERSION}: {todo}"
-    if result.get("status") not in ("completed", "failed"):
-        return f"result.json has status {result.get('status')!r}, expected 'completed' or 'failed'"
+    if result.get("status") not in ("completed", "pruned", "failed"):
+        return f"result.json has status {result.get('status')!r}, expected 'completed', 'pruned' or 'failed'"
     for field, kind in (("model", str), ("dataset", str), ("seed", int | None)):
         if not isinstance(result.get(field), kind):
             return f"result.json has {field}={result.get(field)!r}, expected a {'text' if kind is str else 'number'}"

@@ -129,6 +129,7 @@ def compare(runs: Iterable[Run], configurations: Configurations) -> Comparison:
         ("failed", "failed, not in the table"),
         ("running", "still running, not in the table"),
         ("unfinished", "begun and not finished, not in the table; the same command goes on with them"),
+        ("pruned", "stopped early by a search, not in the table; the same settings by themselves go on to the end"),
         ("damaged", "not readable, not in the table"),
     ):
         if found := others[state]:
