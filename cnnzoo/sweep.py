@@ -111,7 +111,7 @@ def _in_this_process(hydra: Any) -> bool:
 @contextmanager
 def _watched(jobs: Sequence[Planned], own: SweepRecord, elsewhere: bool) -> Iterator[None]:
     """Says how far the sweep is whenever a run ends and, while they run elsewhere, in a line of the terminal."""
-    progress = Progress(jobs, since=own.file.stat().st_mtime)
+    progress = Progress(jobs, since=own.began)
     progress.look()  # what was finished before is no news
     over = threading.Event()
     line = console.status("") if elsewhere and console.is_terminal else nullcontext()

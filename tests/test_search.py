@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import optuna
@@ -20,7 +21,8 @@ from optuna.trial import TrialState
 from cnnzoo.compare import main as compare
 from cnnzoo.config import CONF_DIR, to_plain
 from cnnzoo.errors import UserError
-from cnnzoo.results.record import locked, read_result, run_folder
+from cnnzoo.results.record import locked, read_result, run_folder, write_result
+from cnnzoo.results.sweeps import Planned, Progress, SweepRecord
 from cnnzoo.run import run
 from cnnzoo.search.space import read_overrides
 from cnnzoo.search.study import make_sampler
@@ -262,6 +264,20 @@ def test_a_search_from_a_file(tmp_path):
     assert set(seen) <= {(0.3, 3), (0.4, 3)}
     with pytest.raises(UserError, match=r"search=bad sets loss\.label_smoothing"):
         search(task, where, "search=bad")
+
+
+def test_runs_of_earlier_batches_count_as_ended(tmp_path):
+    """A search adds to its sweep's record batch by batch, and what was pruned before stays pruned."""
+    own = SweepRecord(tmp_path / "sweep")
+    jobs = [Planned(("seed=1",), str(tmp_path / "one"), 2), Planned(("seed=2",), str(tmp_path / "two"), 2)]
+    own.add("the command", jobs[:1])
+    with own.running():
+        write_result(tmp_path / "one", {"status": "pruned"})
+    time.sleep(0.05)  # more than a tick of the file system's clock
+    own.add("the command", jobs[1:])
+    with own.running():
+        state, _ = Progress(jobs, since=own.began).look()
+    assert state.counts == {"pruned": 1, "to go": 1}
 
 
 def real_run(cfg):

@@ -81,6 +81,11 @@ class SweepRecord:
             yield
 
     @property
+    def began(self) -> float:
+        """When it was first running, as the file system stamped it; a search adds jobs to its record later, too."""
+        return (self.folder / ".lock").stat().st_mtime
+
+    @property
     def alive(self) -> bool:
         return is_running(str(self.folder))
 
