@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format lock bench bench-guard clean
+.PHONY: help setup demo test test-slow test-gpu lint format lock bench bench-guard published clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -56,6 +56,13 @@ bench: setup ## throughput beside the alternatives (on a quiet machine)
 
 bench-guard: setup ## training throughput against another commit: make bench-guard BASE=main~5 [ARGS="model=densenet steps=10"]
 	$(BIN)/python benchmarks/compare_commits.py $(BASE) $(ARGS)
+
+published: setup ## the published table, three seeds a row, with its tests and figures: make published [ARGS="hydra/launcher=joblib"]
+	CNNZOO_OUTPUTS=outputs/published $(BIN)/python -m cnnzoo.run -m seed=1,2,3 'experiment=glob(uvadlc/*)' $(ARGS)
+	$(BIN)/python -m cnnzoo.compare outputs/published --tests --out outputs/published/table.md
+	$(BIN)/python -m cnnzoo.compare outputs/published --out outputs/published/table.json
+	$(BIN)/python -m cnnzoo.figures runs outputs/published --out outputs/published/figures
+	@cat outputs/published/table.md
 
 clean: ## remove what the other targets made, but no results
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache
