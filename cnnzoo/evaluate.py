@@ -37,11 +37,14 @@ def main(cfg: DictConfig) -> None:
         print(json.dumps(result, indent=2))
         return
     table = Table("part", "accuracy", "published", "loss", title=f"{result['model']} on {result['dataset']}")
-    for part in ("val", "test"):
-        published = (result["published"] or {}).get(f"{part}_accuracy")
+    for part, suffix in (("val", ""), ("test", ""), ("test", "_tta")):
+        accuracy = result.get(f"{part}_accuracy{suffix}")
+        if accuracy is None:
+            continue
+        published = (result["published"] or {}).get(f"{part}_accuracy{suffix}")
         table.add_row(
-            part, f"{100 * result[f'{part}_accuracy']:.2f} %", "–" if published is None else f"{100 * published:.2f} %",
-            f"{result[f'{part}_loss']:.4f}",
+            f"{part}, {cfg.tta}" if suffix else part, f"{100 * accuracy:.2f} %",
+            "–" if published is None else f"{100 * published:.2f} %", f"{result[f'{part}_loss{suffix}']:.4f}",
         )  # fmt: skip
     stdout = Console()
     stdout.print(table)
@@ -72,14 +75,15 @@ def evaluate_weights(config: Mapping[str, Any]) -> dict[str, Any]:
     model = build_model(OmegaConf.create(dict(config)))
     load_weights(model, path)
     dataset = load_dataset(config["dataset"])
-    val, test = evaluate(model, dataset, config, training_device(config["trainer"]["accelerator"]))
+    val, test, test_tta = evaluate(model, dataset, config, training_device(config["trainer"]["accelerator"]))
     return {
         "model": config["name"],
         "dataset": config["dataset"]["name"],
-        "val_accuracy": val.accuracy,
+        "val_accuracy": val.accuracy if val else None,
         "test_accuracy": test.accuracy,
-        "val_loss": val.loss,
+        "val_loss": val.loss if val else None,
         "test_loss": test.loss,
+        **({"test_accuracy_tta": test_tta.accuracy, "test_loss_tta": test_tta.loss} if test_tta else {}),
         "params": count(model),
         "weights": str(path),
         "published": published_figures(config),

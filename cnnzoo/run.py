@@ -107,14 +107,16 @@ def train_and_test(config: Mapping[str, Any], folder: Path, trial: Trial | None 
         best = read_metrics(folder)[trained.best_epoch - 1]
         return figures | {"status": "pruned", "val_accuracy": best["val_accuracy"], "val_loss": best["val_loss"]}
     load_weights(model, trained.best_checkpoint)
-    val, test = evaluate(model, dataset, config, trained.device)
+    val, test, test_tta = evaluate(model, dataset, config, trained.device)
     np.savez_compressed(folder / "predictions.npz", logits=test.logits.numpy(), labels=test.labels.numpy())
     return figures | {
         "status": "completed",
-        "val_accuracy": val.accuracy,
-        "val_loss": val.loss,
+        "val_accuracy": val.accuracy if val else None,
+        "val_loss": val.loss if val else None,
         "test_accuracy": test.accuracy,
         "test_loss": test.loss,
+        **({"test_accuracy_tta": test_tta.accuracy} if test_tta else {}),
+        "test_seconds": (test_tta or test).seconds,
     }
 
 

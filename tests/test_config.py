@@ -29,7 +29,7 @@ MISTAKES = [
     ("~model.activation", ["model lacks activation"]),
     ("model._target_=cnnzoo.models.resnet.ResNett", ["ResNett", "'ResNet'"]),
     ("model._target_=cnnzoo.models.resnext.ResNet", ["cnnzoo.models.resnext"]),
-    ("trainer.max_epochs=many", ["trainer.max_epochs=many", "Integer"]),
+    ("trainer.max_epochs=many", ["trainer.max_epochs=many", "a number"]),
     ("trainer.max_epochs=0", ["trainer.max_epochs=0", "at least 1"]),
     ("trainer.compile=perhaps", ["trainer.compile=perhaps", "bool"]),
     ("trainer.precision=bf16", ["trainer.precision=bf16", "bf16-mixed"]),
@@ -120,7 +120,10 @@ def test_the_default_is_the_published_protocol(config):
         180, [100, 150], 0.1,
     )  # fmt: skip
     assert (cfg["dataset"]["batch_size"], cfg["dataset"]["drop_last"], cfg["seed"]) == (128, True, 42)
-    assert cfg["augmentation"] == {"flip": 0.5, "scale": [0.8, 1.0], "ratio": [0.9, 1.1], "padding": 0}
+    assert cfg["augmentation"] == {
+        "flip": 0.5, "flip_mode": "random", "scale": [0.8, 1.0], "ratio": [0.9, 1.1], "padding": 0,
+        "padding_mode": "constant",
+    }  # fmt: skip
     sgd = config("experiment=uvadlc/resnet")["optimizer"]
     assert (sgd["lr"], sgd["momentum"], sgd["weight_decay"]) == (0.1, 0.9, 1e-4)
 

@@ -262,6 +262,16 @@ def dpn(groups: Sequence[tuple[int, int, int, int]], cardinality: int) -> Sheet:
     return sheet.linear(inputs, 10)
 
 
+def airbench(widths: Sequence[int]) -> Sheet:
+    """Whitening filters of 2×2 and their negatives; the first convolution of a block comes before its pooling."""
+    sheet, side, inputs = Sheet().conv(31, 2, 3, 24), 31, 24
+    for width in widths:
+        sheet.conv_bn(side, 3, inputs, width)
+        side, inputs = side // 2, width
+        sheet.conv_bn(side, 3, width, width)
+    return sheet.conv(1, 1, inputs, 10, bias=False)
+
+
 @cache
 def torchvision_vgg11() -> int:
     with torch.device("meta"):
@@ -283,6 +293,7 @@ class Row:
     expected: Sheet | tuple[int, int | None]
     overrides: tuple[str, ...] = ()
     published: str | None = None  # the paper's own rounded figure, in millions of parameters
+    frozen: int = 0  # of the parameters, those that are not trained
 
 
 # Parameters of the first four: the University of Amsterdam tutorial's published networks.
@@ -371,6 +382,8 @@ ROWS = (
         dpn([(2, *group) for group in DPN_GROUPS], 32),
         ("model.blocks_per_group=[2,2,2,2]",),
     ),
+    # Jordan 2024, section 3.1: 1.97 million.
+    Row("airbench94", "cifar10", airbench((64, 256, 256)), published="1.97", frozen=288 + 2 * (64 + 256 + 256)),
     Row("dpn_small", "cifar10", dpn([(2, 24, 32, 8), (2, 48, 64, 16), (2, 96, 128, 16)], 8)),
 )
 MODELS = sorted(path.stem for path in CONF_DIR.glob("model/*.yaml"))
@@ -427,7 +440,7 @@ def test_parameters_and_macs(row: Row) -> None:
     cfg = compose([f"model={row.model}", f"dataset={row.dataset}", *row.overrides])
     result = profile(build(cfg, "meta"), input_shape(cfg), cfg.dataset.num_classes)
     expected = (row.expected.params, row.expected.macs) if isinstance(row.expected, Sheet) else row.expected
-    assert result.params == result.trainable_params == expected[0]
+    assert result.params == result.trainable_params + row.frozen == expected[0]
     if expected[1] is not None:
         assert result.macs == expected[1]
     if row.published is not None:
@@ -442,7 +455,8 @@ def test_gradient_reaches_every_parameter(model: str) -> None:
     for output in outputs if isinstance(outputs, tuple) else (outputs,):
         assert output.shape == (4, 10)
         F.cross_entropy(output, labels).backward(retain_graph=True)
-    unreached = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    unreached = [name for name, p in trained.items() if p.grad is None or not p.grad.any()]
     assert unreached == []
 
 
@@ -481,7 +495,7 @@ def test_any_network_trains_on_any_data_set(model: str, dataset: str) -> None:
     outputs = net.train()(images)
     losses = [F.cross_entropy(output, labels) for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
     sum(losses[1:], losses[0]).backward()
-    assert all(p.grad is not None for p in net.parameters())
+    assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
 
 
 def test_grey_images_in_a_network_for_colour_say_what_helps() -> None:

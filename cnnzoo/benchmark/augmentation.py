@@ -12,9 +12,9 @@ import torch
 
 from cnnzoo.benchmark.loaders import PREFETCH, pil_loader, v2_loader
 from cnnzoo.benchmark.measure import Turn, section, take_turns
-from cnnzoo.benchmark.roofline import synchronize
 from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.module import train_batches
+from cnnzoo.training.devices import synchronize
 
 
 def measure(config: Mapping[str, Any], dataset: Dataset, device: torch.device) -> dict[str, Any]:

@@ -17,10 +17,9 @@ from omegaconf import OmegaConf
 
 from cnnzoo.benchmark.dataset import random_dataset
 from cnnzoo.benchmark.measure import Turn, in_fresh_process, section, take_turns
-from cnnzoo.benchmark.roofline import synchronize
 from cnnzoo.data.module import eval_batches
 from cnnzoo.models.build import build_model
-from cnnzoo.training.devices import training_device
+from cnnzoo.training.devices import synchronize, training_device
 from cnnzoo.training.predict import predict
 
 # Parameter numbers of glibc's malloc.h. A threshold for mmap is at most 32 MiB there; M_MMAP_MAX=0 goes beyond.

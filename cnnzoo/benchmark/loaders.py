@@ -57,7 +57,8 @@ def _augmentation(module: Any, dataset: Dataset, config: Mapping[str, Any]) -> l
     if settings["flip"]:
         steps.append(module.RandomHorizontalFlip(settings["flip"]))
     if settings["padding"]:
-        steps.append(module.RandomCrop(dataset.train.images.shape[-2:], padding=settings["padding"]))
+        size_before = dataset.train.images.shape[-2:]
+        steps.append(module.RandomCrop(size_before, padding=settings["padding"], padding_mode=settings["padding_mode"]))
     if settings["scale"] is not None:
         steps.append(module.RandomResizedCrop((size, size), scale=settings["scale"], ratio=settings["ratio"]))
     elif tuple(dataset.train.images.shape[-2:]) != (size, size):

@@ -14,14 +14,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from cnnzoo.training.devices import synchronize
+
 _MATRIX = {"cpu": 2048, "cuda": 8192}  # side, large enough for the highest rate
 _COPY_BYTES = {"cpu": 2**28, "cuda": 2**31}  # far beyond the caches
-
-
-def synchronize(device: torch.device) -> None:
-    """Waits for all that was asked of the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def device_rates(device: torch.device, tries: int = 5) -> dict[str, float]:

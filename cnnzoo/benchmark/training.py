@@ -24,15 +24,15 @@ from torch import Tensor, nn
 from cnnzoo.benchmark.dataset import images_of
 from cnnzoo.benchmark.loaders import PREFETCH, pil_loader
 from cnnzoo.benchmark.measure import Turn, in_fresh_process, section, take_turns
-from cnnzoo.benchmark.roofline import CountBytes, device_rates, synchronize
-from cnnzoo.config.targets import call_target
+from cnnzoo.benchmark.roofline import CountBytes, device_rates
 from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.module import train_batches
 from cnnzoo.errors import UserError, nearest
 from cnnzoo.models.build import build_model, input_shape
 from cnnzoo.models.profile import macs
-from cnnzoo.training.devices import peak_memory, reset_peak_memory, resolve_precision, training_device
+from cnnzoo.training.devices import peak_memory, reset_peak_memory, resolve_precision, synchronize, training_device
 from cnnzoo.training.fit import fit
+from cnnzoo.training.optimizers import build_optimizer
 
 _READY_BATCHES = 4
 
@@ -91,7 +91,7 @@ class TutorialModule(pl.LightningModule):
         self.criterion = nn.CrossEntropyLoss(label_smoothing=config["loss"]["label_smoothing"])
 
     def configure_optimizers(self) -> Any:
-        return call_target("optimizer", self.config["optimizer"], self.parameters())
+        return build_optimizer(self.model, self.config["optimizer"])
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         images, labels = batch
@@ -169,8 +169,7 @@ class Bare(Contestant):
         if compile_mode is not None:
             self.model.compile(mode=compile_mode)
         self.criterion = nn.CrossEntropyLoss(label_smoothing=config["loss"]["label_smoothing"])
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = call_target("optimizer", config["optimizer"], trained)
+        self.optimizer = build_optimizer(self.model, config["optimizer"])
         batches = train_batches(dataset, {**config, "trainer": {**config["trainer"], "channels_last": channels_last}})
         self.batches = [(x.to(device), y.to(device)) for x, y in islice(batches, _READY_BATCHES)]
 

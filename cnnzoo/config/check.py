@@ -6,7 +6,8 @@ the source file, read without importing it: the constructor's module would bring
 
 import ast
 import importlib.util
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def check(cfg: Mapping[str, Any]) -> None:
     _check_val_size(cfg["dataset"]["val_size"])  # before the source's own arguments, which may hold it too
     _check_call("dataset.source", cfg["dataset"]["source"])
     _check_numbers("optimizer", cfg["optimizer"], text_keys=())
+    _check_groups(cfg["optimizer"].get("groups"))
     _check_numbers("scheduler", cfg["scheduler"], text_keys=("interval", "mode", "anneal_strategy", "threshold_mode"))
     if cfg["scheduler"].get("_target_") and cfg["scheduler"].get("interval") not in ("epoch", "step"):
         raise UserError(f"scheduler.interval={cfg['scheduler'].get('interval')!r}: expected 'epoch' or 'step'.")
@@ -35,7 +37,7 @@ def check(cfg: Mapping[str, Any]) -> None:
             upper = f" and at most {maximum:g}" if maximum < float("inf") else ""
             raise UserError(f"{key}={value}: expected at least {minimum:g}{upper}.")
 
-    at_least("trainer.max_epochs", 1)
+    _check_epochs(cfg["trainer"], validates=cfg["dataset"]["val_size"] != 0)
     at_least("trainer.limit_train_batches", 1)
     at_least("trainer.limit_val_batches", 1)
     at_least("trainer.accumulate_grad_batches", 1)
@@ -50,15 +52,41 @@ def check(cfg: Mapping[str, Any]) -> None:
     at_least("augmentation.padding", 0)
     at_least("loss.label_smoothing", 0, 1)
     _check_augmentation(cfg["augmentation"])
+    _check_choice("tta", cfg["tta"], TTA)
+    _check_choice("trainer.compile_mode", cfg["trainer"]["compile_mode"], COMPILE_MODES)
     _check_statistics(cfg["dataset"])
-    precision = cfg["trainer"]["precision"]
-    if precision not in PRECISIONS:
-        raise UserError(
-            f"trainer.precision={precision}: expected one of {', '.join(PRECISIONS)}.{nearest(precision, PRECISIONS)}"
-        )
+    _check_choice("trainer.precision", cfg["trainer"]["precision"], PRECISIONS)
 
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+FLIP_MODES = ("random", "alternating")
+PADDING_MODES = ("constant", "reflect")
+TTA = ("none", "mirror", "mirror_translate")
+
+
+def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UserError(f"{key}={value}: expected one of {', '.join(choices)}.{nearest(value, choices)}")
+
+
+def _check_epochs(trainer: Mapping[str, Any], validates: bool) -> None:
+    epochs = trainer["max_epochs"]
+    if isinstance(epochs, bool) or not isinstance(epochs, int | float):
+        raise UserError(f"trainer.max_epochs={epochs}: expected a number.")
+    if not 1 <= epochs < math.inf:
+        raise UserError(f"trainer.max_epochs={epochs}: expected at least 1.")
+    if validates and trainer["check_val_every_n_epoch"] > math.ceil(epochs):
+        raise UserError(
+            f"trainer.check_val_every_n_epoch={trainer['check_val_every_n_epoch']}: expected at most the"
+            f" {math.ceil(epochs)} epochs of the run. dataset.val_size=0 trains without validation."
+        )
+    every = trainer["checkpoint_every_n_epochs"]
+    if every < 1 or math.ceil(epochs) % every:
+        raise UserError(
+            f"trainer.checkpoint_every_n_epochs={every}: expected a divisor of the {math.ceil(epochs)} epochs, so that"
+            " the last one is kept."
+        )
 
 
 def _check_augmentation(augmentation: Mapping[str, Any]) -> None:
@@ -70,15 +98,19 @@ def _check_augmentation(augmentation: Mapping[str, Any]) -> None:
         raise UserError("augmentation.scale and augmentation.ratio describe one crop: set both, or both to null.")
     if scale is not None and scale[1] > 1:
         raise UserError(f"augmentation.scale={scale}: a share of the image's area, at most 1.")
+    _check_choice("augmentation.flip_mode", augmentation["flip_mode"], FLIP_MODES)
+    _check_choice("augmentation.padding_mode", augmentation["padding_mode"], PADDING_MODES)
     if scale is not None and augmentation["padding"]:
         raise UserError("augmentation.padding and augmentation.scale are two kinds of random crop: set one of them.")
 
 
 def _check_val_size(size: Any) -> None:
-    count = isinstance(size, int) and not isinstance(size, bool) and size >= 1
+    count = isinstance(size, int) and not isinstance(size, bool) and size >= 0
     share = isinstance(size, float) and 0 < size < 1
     if not (count or share):
-        raise UserError(f"dataset.val_size={size}: expected a number of images, or a share of them below 1.")
+        raise UserError(
+            f"dataset.val_size={size}: expected a number of images (0: no validation), or a share of them below 1."
+        )
 
 
 def _check_statistics(dataset: Mapping[str, Any]) -> None:
@@ -99,6 +131,24 @@ def _check_numbers(section: str, node: Mapping[str, Any], text_keys: tuple[str, 
             raise UserError(f"{section}.{key}={value}: expected a number, got a text.")
     if "lr" in node and (isinstance(node["lr"], bool) or not isinstance(node["lr"], int | float) or node["lr"] < 0):
         raise UserError(f"{section}.lr={node['lr']}: expected a number of at least 0.")
+
+
+def _check_groups(groups: Any) -> None:
+    if groups is None:
+        return
+    if not isinstance(groups, Mapping) or not all(isinstance(group, Mapping) for group in groups.values()):
+        raise UserError(
+            f"optimizer.groups={groups}: expected a name and settings for each group,"
+            " such as {norms: {modules: [BatchNorm2d], weight_decay: 0.0}}."
+        )
+    for name, group in groups.items():
+        section = f"optimizer.groups.{name}"
+        if not {"names", "modules", "ndim"} & group.keys():
+            raise UserError(f"{section}: names, modules or ndim say which parameters it takes; one of them is needed.")
+        _check_numbers(section, group, text_keys=("names", "modules"))
+        frozen_after = group.get("frozen_after", 1)
+        if isinstance(frozen_after, bool) or not isinstance(frozen_after, int) or frozen_after < 1:
+            raise UserError(f"{section}.frozen_after={frozen_after}: expected a whole number of epochs, at least 1.")
 
 
 def _check_call(section: str, node: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ class Dataset:
     channels: int = MISSING
     num_classes: int = MISSING
     image_size: int = MISSING
-    val_size: Any = MISSING  # a number of images, or a share of them below 1
+    val_size: Any = MISSING  # a number of images, or a share of them below 1; 0: no validation
     split_seed: int = MISSING
     mean: list[float] | None = None
     std: list[float] | None = None
@@ -39,9 +39,11 @@ class Dataset:
 @dataclass
 class Augmentation:
     flip: float = MISSING
+    flip_mode: str = MISSING
     scale: list[float] | None = None
     ratio: list[float] | None = None
     padding: int = MISSING
+    padding_mode: str = MISSING
 
 
 @dataclass
@@ -51,16 +53,18 @@ class Loss:
 
 @dataclass
 class Trainer:
-    max_epochs: int = MISSING
+    max_epochs: Any = MISSING  # a whole number, or one with a fraction
     accelerator: str = MISSING
     devices: Any = MISSING  # auto, a number, or a list of indices
     strategy: str = MISSING
     precision: str = MISSING
     channels_last: bool = MISSING
     compile: bool = MISSING
+    compile_mode: str = MISSING
     accumulate_grad_batches: int = MISSING
     gradient_clip_val: float | None = None
     check_val_every_n_epoch: int = MISSING
+    checkpoint_every_n_epochs: int = MISSING
     limit_train_batches: int | None = None
     limit_val_batches: int | None = None
     deterministic: bool = MISSING
@@ -99,6 +103,7 @@ class Root:
     name: str | None = MISSING
     seed: int = MISSING
     image_size: int = MISSING
+    tta: str = MISSING
     rerun: bool = MISSING
     model: dict[str, Any] = MISSING
     dataset: Dataset = MISSING

@@ -16,15 +16,20 @@ class Augmentation:
     """What may happen to a training image; the section `augmentation` of a configuration.
 
     flip: probability of a horizontal flip.
+    flip_mode: "random" draws anew each epoch; "alternating" draws once, and flips in every second epoch exactly those
+        images that were not flipped in the epoch before (Jordan 2024, https://arxiv.org/abs/2404.00498).
     scale, ratio: random resized crop, as torchvision's RandomResizedCrop: bounds of the share of the area, and of
         width over height. None: no such crop.
-    padding: random crop of the original size after padding by this many black pixels on each side.
+    padding: random crop of the original size after padding by this many pixels on each side.
+    padding_mode: of these pixels, as torchvision's: "constant" is black, "reflect" mirrors the image at its edge.
     """
 
     flip: float = 0.0
+    flip_mode: str = "random"
     scale: tuple[float, float] | None = None
     ratio: tuple[float, float] | None = None
     padding: int = 0
+    padding_mode: str = "constant"
 
     def __bool__(self) -> bool:
         return self.flip > 0 or self.scale is not None or self.padding > 0
@@ -92,6 +97,12 @@ def draw_crops(augmentation: Augmentation, count: int, height: int, width: int, 
     return Crops(top, left, crop_height, crop_width, flip)
 
 
+def alternating_flips(probability: float, count: int, epoch: int, generator: torch.Generator) -> Tensor:
+    """Which of `count` images are flipped in an epoch, `[N] bool`; the same `generator` state for every epoch."""
+    first = torch.rand(count, generator=generator) < probability
+    return first if epoch % 2 == 0 else ~first
+
+
 def _central_crop(ratio: tuple[float, float], height: int, width: int) -> tuple[float, float]:
     in_ratio = width / height
     if in_ratio < ratio[0]:
@@ -105,6 +116,24 @@ def whole_images(count: int, height: int, width: int) -> Crops:
     """The crops that take each image as it is."""
     zeros = torch.zeros(count)
     return Crops(zeros, zeros, zeros + height, zeros + width, torch.zeros(count, dtype=torch.bool))
+
+
+def shift(images: Tensor, index: Tensor, crops: Crops) -> Tensor:
+    """Crops of the images' own size, mirrored where they reach over an edge: `images[index]`, augmented, uint8.
+
+    One gather, for a shift by whole pixels needs no arithmetic; the result lies in memory as channels last.
+    """
+    height, width = images.shape[2:]
+    rows = _mirrored(crops.top, height)
+    columns = _mirrored(crops.left, width)
+    columns = torch.where(crops.flip[:, None], columns.flip(1), columns)
+    return images[index[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _mirrored(start: Tensor, pixels: int) -> Tensor:
+    """Input pixels of a crop that begins at `start`: `[N, pixels] int64`; the edge itself is not repeated."""
+    position = start.long()[:, None] + torch.arange(pixels, device=start.device)
+    return (pixels - 1) - ((pixels - 1) - position.abs()).abs()
 
 
 def resample(images: Tensor, crops: Crops, size: int) -> Tensor:

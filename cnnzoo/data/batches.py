@@ -1,20 +1,24 @@
 """Batches straight from memory: an index, a crop and a normalisation, all on the device that holds the images."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cnnzoo.data.augment import Augmentation, draw_crops, resample, whole_images
+from cnnzoo.data.augment import Augmentation, Crops, alternating_flips, draw_crops, resample, shift, whole_images
 from cnnzoo.data.sources import Images
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """The generator that decides the order and the augmentation of one epoch; CPU, so every device sees the same."""
-    # torch keeps 32 bits of a seed: the sequence mixes both numbers into them.
-    state = np.random.SeedSequence([seed, epoch]).generate_state(1)[0]
-    return torch.Generator().manual_seed(int(state))
+    return _generator(seed, epoch)
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    # torch keeps 32 bits of a seed: the sequence mixes all numbers into them.
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
 class Batches:
@@ -22,7 +26,7 @@ class Batches:
 
     In the given order and as they are, or, with `augmentation`, in an order and with crops and flips that
     (`seed`, `epoch`) determine. Of every batch, process `rank` of `world_size` gets its share, so `batch_size` means
-    the same however many devices train.
+    the same however many devices train. `limit` ends after so many batches.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Batches:
         shuffle: bool = False,
         augmentation: Augmentation | None = None,
         drop_last: bool = False,
+        limit: int | None = None,
         seed: int = 0,
         epoch: int = 0,
         rank: int = 0,
@@ -48,7 +53,7 @@ class Batches:
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.shuffle = shuffle
         self.augmentation = augmentation or Augmentation()
-        self.drop_last = drop_last
+        self.drop_last, self.limit = drop_last, limit
         self.seed, self.epoch = seed, epoch
         self.rank, self.world_size = rank, world_size
         # (x / 255 - mean) / std in one multiplication and one addition
@@ -57,7 +62,8 @@ class Batches:
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.part), self.batch_size)
-        return full + (1 if rest and not self.drop_last else 0)
+        batches = full + (1 if rest and not self.drop_last else 0)
+        return batches if self.limit is None else min(batches, self.limit)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         images, labels = self.part.images, self.part.labels
@@ -65,18 +71,33 @@ class Batches:
         device = images.device
         generator = epoch_generator(self.seed, self.epoch)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
-        order = order.to(device)
-        resize = (height, width) != (self.image_size, self.image_size)
         crops = None
         if self.augmentation:
-            crops = draw_crops(self.augmentation, count, height, width, generator).to(device)
-        elif resize:
-            crops = whole_images(count, height, width).to(device)
+            crops = draw_crops(self.augmentation, count, height, width, generator)
+            if self.augmentation.flip_mode == "alternating":
+                once = _generator(self.seed, 0, 1)  # of the image, so whatever the order
+                flip = alternating_flips(self.augmentation.flip, count, self.epoch, once)
+                crops = replace(crops, flip=flip[order])
+        elif (height, width) != (self.image_size, self.image_size):
+            crops = whole_images(count, height, width)
+        order, crops = order.to(device), crops and crops.to(device)
         for batch in range(len(self)):
             start = batch * self.batch_size
             places = slice(start + self.rank, min(start + self.batch_size, count), self.world_size)
             index = order[places]
-            x = images[index]
-            x = x.float() if crops is None else resample(x, crops[places], self.image_size)
+            x = self._cut(index, None if crops is None else crops[places])
             x = x.contiguous(memory_format=self.memory_format)
             yield x.mul_(self.factor).add_(self.offset), labels[index]
+
+    def _cut(self, index: Tensor, crops: Crops | None) -> Tensor:
+        """`[B, C, S, S] float32`, values 0..255."""
+        images = self.part.images
+        if crops is None:
+            return images[index].float()
+        if self.augmentation.padding and self.augmentation.padding_mode == "reflect":
+            shifted = shift(images, index, crops)
+            height, width = images.shape[2:]
+            if (height, width) == (self.image_size, self.image_size):
+                return shifted.float()
+            return resample(shifted, whole_images(len(index), height, width).to(images.device), self.image_size)
+        return resample(images[index], crops, self.image_size)

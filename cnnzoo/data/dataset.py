@@ -17,7 +17,10 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three disjoint parts and the normalisation `(x / 255 - mean) / std`; `mean`, `std`: `[C] float32`."""
+    """Three disjoint parts and the normalisation `(x / 255 - mean) / std`; `mean`, `std`: `[C] float32`.
+
+    `val` may be empty: then there is no validation.
+    """
 
     train: Images
     val: Images
@@ -59,10 +62,10 @@ def load_dataset(config: Mapping[str, Any]) -> Dataset:
 def split_indices(size: int, val_size: float, seed: int) -> tuple[Tensor, Tensor]:
     """Indices of the training and the validation part, as `torch.manual_seed(seed)` and `random_split` give them.
 
-    `val_size` below 1 is a share of the images, else their number.
+    `val_size` below 1 is a share of the images, else their number; 0 leaves all of them for training.
     """
     count = image_count(val_size, size)
-    if not 1 <= count < size:
+    if not 0 <= count < size:
         raise UserError(f"dataset.val_size={val_size}: cannot take {count} of {size} training images for validation.")
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
     return order[: size - count], order[size - count :]

@@ -43,8 +43,8 @@ def image_folder(
     """Images under `root/<class>/` or `root/{train,val,test}/<class>/`, in sub-folders too, as `image_size` squares.
 
     What is missing of test and val is drawn from train with `split_seed`, class by class: `test_size` of the images,
-    then `val_size` of those left, below 1 a share, else a number. `cache` is the folder in whose `.cache` the decoded
-    images are kept, until a file's name, size or time of change is another.
+    then `val_size` of those left, below 1 a share, else a number, 0 none. `cache` is the folder in whose `.cache` the
+    decoded images are kept, until a file's name, size or time of change is another.
 
     Raises:
         UserError: a class is empty or too small, files are `unreadable`, or the images do not fit into memory.
@@ -66,7 +66,7 @@ def image_folder(
     train, val, test = part_of("train"), part_of("val"), part_of("test")
     if not len(test):
         train, test = _draw(train, labels, classes, test_size, "dataset.source.test_size", generator)
-    if not len(val):
+    if not len(val) and val_size:
         train, val = _draw(train, labels, classes, val_size, "dataset.val_size", generator)
 
     def images(index: NDArray[np.int64]) -> Images:

@@ -1,5 +1,6 @@
 """The data set as Lightning wants it: loaders made anew each epoch, for each epoch draws its own augmentation."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ def eval_batches(dataset: Dataset, part: Images, config: Mapping[str, Any]) -> B
 def train_batches(
     dataset: Dataset, config: Mapping[str, Any], *, epoch: int = 0, rank: int = 0, world_size: int = 1
 ) -> Batches:
-    """The training part in the order and with the augmentation of one epoch."""
+    """The training part in the order and with the augmentation of one epoch; the last one may be cut short."""
     return Batches(
         dataset.train,
         dataset.mean,
@@ -40,11 +41,29 @@ def train_batches(
         shuffle=True,
         augmentation=Augmentation(**config["augmentation"]),
         drop_last=config["dataset"]["drop_last"],
+        limit=_batches_of(epoch, dataset, config),
         seed=config["seed"],
         epoch=epoch,
         rank=rank,
         world_size=world_size,
     )
+
+
+def steps_until(epochs: float, steps_of_epoch: int) -> int:
+    """Optimizer steps of so many epochs; those of a fraction of an epoch are rounded up."""
+    return math.ceil(round(epochs * steps_of_epoch, 6))  # 10 × 1.1 is a little more than 11
+
+
+def _batches_of(epoch: int, dataset: Dataset, config: Mapping[str, Any]) -> int | None:
+    """Batches of the epoch that `trainer.max_epochs` ends within; None for any other."""
+    trainer, settings = config["trainer"], config["dataset"]
+    if epoch != int(trainer["max_epochs"]):  # as in every epoch, where there is no fraction
+        return None
+    images, size = len(dataset.train), settings["batch_size"]
+    whole = images // size if settings["drop_last"] else math.ceil(images / size)
+    whole, accumulated = min(whole, trainer["limit_train_batches"] or whole), trainer["accumulate_grad_batches"]
+    steps = math.ceil(whole / accumulated)
+    return accumulated * (steps_until(trainer["max_epochs"], steps) - epoch * steps)
 
 
 class DataModule(pl.LightningDataModule):

@@ -76,13 +76,15 @@ def augmented(
 def _in_words(augmentation: Mapping[str, Any]) -> str:
     words = []
     if augmentation["flip"]:
-        words.append(f"flip p = {augmentation['flip']:g}")
+        alternating = " alternating" if augmentation["flip_mode"] == "alternating" else ""
+        words.append(f"flip p = {augmentation['flip']:g}{alternating}")
     for key in ("scale", "ratio"):
         if augmentation[key] is not None:
             low, high = augmentation[key]
             words.append(f"{key} {low:g}–{high:g}")
     if augmentation["padding"]:
-        words.append(f"padding {augmentation['padding']}")
+        mirrored = " mirrored" if augmentation["padding_mode"] == "reflect" else ""
+        words.append(f"padding {augmentation['padding']}{mirrored}")
     return ", ".join(words) or "none"
 
 

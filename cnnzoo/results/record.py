@@ -24,13 +24,33 @@ SCHEMA_VERSION = 1
 _WITHOUT_EFFECT = ("name", "paths", "logger", "published", "rerun")
 
 
+# Options younger than others' results, with the values under which a run is what it was before them.
+_LATER = {
+    "augmentation": {"flip_mode": "random", "padding_mode": "constant"},
+    "trainer": {"compile_mode": "default"},
+    "tta": "none",
+}
+
+
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved configuration that changes the run's result, `seed` included."""
     result = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
-    result["trainer"] = {key: value for key, value in config["trainer"].items() if key != "progress_bar"}
+    result["trainer"] = {
+        key: value
+        for key, value in config["trainer"].items()
+        if key not in ("progress_bar", "checkpoint_every_n_epochs")
+    }
     # Where a standard data set lies changes nothing; a folder of the user's own is the data set.
     result["dataset"] = _without_value(config["dataset"], config["paths"]["data"])
-    return result
+    return _without_defaults(result, _LATER)
+
+
+def _without_defaults(node: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_defaults(value, defaults[key]) if isinstance(defaults.get(key), Mapping) else value
+        for key, value in node.items()
+        if key not in defaults or value != defaults[key]
+    }
 
 
 def _without_value(node: Any, value: Any) -> Any:
@@ -110,14 +130,14 @@ def _without_nan(value: Any) -> Any:
 
 def describe(result: Mapping[str, Any]) -> str:
     """A completed or pruned run in a few words."""
-    pruned = result["status"] == "pruned"
-    test = (
-        f"pruned after epoch {result['epochs']}" if pruned else f"test accuracy {100 * result['test_accuracy']:.2f} %"
-    )
-    return (
-        f"{result['model']} on {result['dataset']}, seed {result['seed']}: {test},"
-        f" validation accuracy {100 * result['val_accuracy']:.2f} %, {result['images_per_second']:.0f} images/s"
-    )
+    figures = {"test": "test_accuracy", "augmented test": "test_accuracy_tta", "validation": "val_accuracy"}
+    words = [
+        f"{name} accuracy {100 * result[key]:.2f} %" for name, key in figures.items() if result.get(key) is not None
+    ]
+    if result["status"] == "pruned":
+        words.insert(0, f"pruned after epoch {result['epochs']}")
+    words.append(f"{result['images_per_second']:.0f} images/s")
+    return f"{result['model']} on {result['dataset']}, seed {result['seed']}: {', '.join(words)}"
 
 
 def now() -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,7 +23,7 @@ from cnnzoo.console import console, log_file, set_up_logging
 from cnnzoo.errors import UserError
 from cnnzoo.results.record import write_atomically
 from cnnzoo.training.classifier import Classifier
-from cnnzoo.training.devices import peak_memory, reset_peak_memory
+from cnnzoo.training.devices import peak_memory, reset_peak_memory, synchronize
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +38,14 @@ Row = dict[str, Any]
 class EpochLog(pl.Callback):
     """One row of `metrics.csv` an epoch, the same figures to the loggers, and a line to the log.
 
-    `epoch_seconds` is the time from the epoch's first training batch to its last one done, validation apart, and
-    `images_per_second` follows from it. The rows travel in the checkpoint, so a resumed run continues them and
-    drops what was written after the checkpoint.
+    `epoch_seconds` is the time from the epoch's first training batch to its last one done, validation apart, in the
+    first epoch with the `seconds_before` it; `images_per_second` follows from it. The rows travel in the checkpoint,
+    so a resumed run continues them and drops what was written after the checkpoint.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, seconds_before: float = 0.0) -> None:
         self.path = path
+        self.seconds_before = seconds_before
         self.rows: list[Row] = []
         self.started = 0.0
         self.seconds = 0.0
@@ -80,15 +80,16 @@ class EpochLog(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if batch_idx + 1 == trainer.num_training_batches:
-            if pl_module.device.type == "cuda":
-                torch.cuda.synchronize(pl_module.device)
+            synchronize(pl_module.device)
             self.seconds = time.perf_counter() - self.started
+            if trainer.current_epoch == 0:
+                self.seconds += self.seconds_before
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         loss, accuracy, images = pl_module.train_mean.compute(across_processes=True)
         every = trainer.check_val_every_n_epoch or 1
-        validated = (trainer.current_epoch + 1) % every == 0
+        validated = trainer.enable_validation and (trainer.current_epoch + 1) % every == 0
         val_loss, val_accuracy, _ = pl_module.val_mean.compute() if validated else (None, None, 0)
         row: Row = {
             "epoch": trainer.current_epoch,
@@ -145,8 +146,8 @@ class ProgressBar(pl.Callback):
             TextColumn("left"), TimeRemainingColumn(), console=console, transient=True, refresh_per_second=4,
         )  # fmt: skip
         self.progress.start()
-        total = int(trainer.estimated_stepping_batches)
-        self.task = self.progress.add_task("training", total=total, completed=trainer.global_step)
+        assert isinstance(pl_module, Classifier)
+        self.task = self.progress.add_task("training", total=pl_module.total_steps, completed=trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from cnnzoo.config.targets import call_target
 from cnnzoo.data.batches import epoch_generator
+from cnnzoo.data.module import steps_until
+from cnnzoo.errors import UserError
 from cnnzoo.results.record import config_hash, identity
+from cnnzoo.training.optimizers import build_optimizer, freeze
 
 
 class RunningMean:
@@ -53,6 +56,7 @@ class Classifier(pl.LightningModule):
         size = config["image_size"]
         self.example_input_array = torch.zeros(1, config["dataset"]["channels"], size, size)
         self.train_mean, self.val_mean = RunningMean(), RunningMean()
+        self.total_steps = 0  # of the optimizer in the whole run; known when the training begins
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(images)
@@ -60,12 +64,13 @@ class Classifier(pl.LightningModule):
     def on_train_start(self) -> None:
         if self.config["trainer"]["compile"]:
             # In place, so parameter names stay; here, because TensorBoard's graph was traced before.
-            self.model.compile()
+            self.model.compile(mode=self.config["trainer"]["compile_mode"])
 
     def on_train_epoch_start(self) -> None:
         # Dropout draws depend on the epoch alone: a run that was resumed goes on as if never interrupted.
         torch.manual_seed(epoch_generator(self.config["seed"], self.current_epoch).initial_seed())
         self.train_mean = RunningMean()
+        freeze(self.trainer.optimizers[0], self.current_epoch)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         images, labels = batch
@@ -92,14 +97,17 @@ class Classifier(pl.LightningModule):
         self.log_dict({"val_loss": loss, "val_accuracy": accuracy})
 
     def configure_optimizers(self) -> Any:
-        optimizer = call_target(
-            "optimizer", self.config["optimizer"], [p for p in self.parameters() if p.requires_grad]
-        )
+        optimizer = build_optimizer(self.model, self.config["optimizer"])
+        if self.trainer.world_size > 1 and any(group.get("frozen_after") for group in optimizer.param_groups):
+            raise UserError("optimizer.groups: frozen_after works on one device only; set trainer.devices=1.")
+        assert self.trainer.max_epochs is not None
+        steps_of_epoch = int(self.trainer.estimated_stepping_batches) // self.trainer.max_epochs
+        self.total_steps = steps_until(self.config["trainer"]["max_epochs"], steps_of_epoch)
         node = {key: value for key, value in self.config["scheduler"].items() if key != "interval"}
         if not node.get("_target_"):
             return optimizer
         if node.get("total_steps", 0) is None:
-            node["total_steps"] = int(self.trainer.estimated_stepping_batches)
+            node["total_steps"] = self.total_steps
         scheduler = call_target("scheduler", node, optimizer)
         return {
             "optimizer": optimizer,

@@ -58,6 +58,12 @@ def device_name(device: torch.device) -> str:
     return f"{name}, {torch.get_num_threads()} threads"
 
 
+def synchronize(device: torch.device) -> None:
+    """Waits for all that was asked of the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 

@@ -1,8 +1,10 @@
 """Training a network as its configuration says, and the figures of the best checkpoint."""
 
 import logging
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,22 +17,26 @@ from torch import nn
 
 from cnnzoo.config.targets import call_target
 from cnnzoo.console import console
+from cnnzoo.data.batches import Batches
 from cnnzoo.data.dataset import Dataset
-from cnnzoo.data.module import DataModule
+from cnnzoo.data.module import DataModule, eval_batches
 from cnnzoo.errors import UserError
 from cnnzoo.results.files import read_metrics
 from cnnzoo.results.record import config_hash
 from cnnzoo.training.callbacks import EpochLog, ProgressBar, Row
 from cnnzoo.training.checkpoints import AtomicCheckpointIO
 from cnnzoo.training.classifier import Classifier
-from cnnzoo.training.devices import keep_freed_memory, resolve_precision, training_device
+from cnnzoo.training.devices import keep_freed_memory, resolve_precision, synchronize, training_device
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a training leaves behind for `result.json`; seconds are of training batches, validation apart.
+    """What a training leaves behind for `result.json`.
+
+    Seconds are of training batches and of what the network learns from images before them, validation apart.
+    Without a validation part the last epoch is the best one.
 
     `images_per_second` is the median over the epochs, so that compilation in the first one does not count.
     """
@@ -63,14 +69,22 @@ def fit(
     device = training_device(settings["accelerator"])
     precision = resolve_precision(settings["precision"], device)
     devices = _number_of_devices(settings["devices"], device)
-    epoch_log = EpochLog(folder / "metrics.csv")
+    max_epochs = math.ceil(settings["max_epochs"])  # a fraction: the last epoch's batches are fewer
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if checkpoint.is_file():
+        _check_same_run(checkpoint, config)
+        log.info("going on from %s", checkpoint)
+    keep_freed_memory()
+    epoch_log = EpochLog(folder / "metrics.csv", 0.0 if checkpoint.is_file() else _initialize(model, dataset, config))
+    validates = len(dataset.val) > 0
     best = ModelCheckpoint(
-        dirpath=folder / "checkpoints", filename="best", monitor="val_accuracy", mode="max",
-        save_on_train_epoch_end=True, enable_version_counter=False,
+        dirpath=folder / "checkpoints", filename="best", mode="max", monitor="val_accuracy" if validates else None,
+        every_n_epochs=1 if validates else max_epochs, save_on_train_epoch_end=True, enable_version_counter=False,
     )  # fmt: skip
     last = ModelCheckpoint(
-        dirpath=folder / "checkpoints", filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
+        dirpath=folder / "checkpoints", filename="last", every_n_epochs=settings["checkpoint_every_n_epochs"],
+        save_on_train_epoch_end=True, enable_version_counter=False,
+    )  # fmt: skip
     callbacks: list[pl.Callback] = [epoch_log, best, last]
     callbacks += [call_target(f"callbacks.{name}", node) for name, node in config["callbacks"].items()]
     callbacks += extra_callbacks
@@ -85,12 +99,12 @@ def fit(
             devices=devices,
             strategy=_strategy(settings["strategy"], devices),
             precision=precision,  # type: ignore[arg-type]
-            max_epochs=settings["max_epochs"],
+            max_epochs=max_epochs,
             accumulate_grad_batches=settings["accumulate_grad_batches"],
             gradient_clip_val=settings["gradient_clip_val"],
             check_val_every_n_epoch=settings["check_val_every_n_epoch"],
             limit_train_batches=settings["limit_train_batches"],
-            limit_val_batches=settings["limit_val_batches"],
+            limit_val_batches=settings["limit_val_batches"] if validates else 0,
             deterministic=settings["deterministic"],
             benchmark=not settings["deterministic"],
             logger=logger,
@@ -104,11 +118,6 @@ def fit(
         )
     except (ValueError, pl.utilities.exceptions.MisconfigurationException) as error:
         raise UserError(f"trainer: {error}") from error
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    if checkpoint.is_file():
-        _check_same_run(checkpoint, config)
-        log.info("going on from %s", checkpoint)
-    keep_freed_memory()
     trainer.fit(
         Classifier(model, config),
         datamodule=DataModule(dataset, config),
@@ -131,9 +140,30 @@ def fit(
 
 
 def _best_epoch(rows: Sequence[Row]) -> int:
-    """Number of the epoch, counted from 1, with the highest validation accuracy; the first of equals."""
+    """Number of the epoch, counted from 1, with the highest validation accuracy; the first of equals.
+
+    The last one where none was validated.
+    """
     validated = [row for row in rows if row["val_accuracy"] is not None]
-    return 1 + max(validated, key=lambda row: row["val_accuracy"])["epoch"]
+    return 1 + max(validated or rows[-1:], key=lambda row: row["val_accuracy"])["epoch"]
+
+
+def _initialize(model: nn.Module, dataset: Dataset, config: Mapping[str, Any]) -> float:
+    """Shows training images to a network that wants to see some before training; returns the seconds that it took.
+
+    Such a network has a method `initialize_from(batches)`. It is given the training part's batches `(images, labels)`,
+    normalised and not augmented, and takes as many as it cares to.
+    """
+    initialize: Callable[[Batches], None] | None = getattr(model, "initialize_from", None)
+    if initialize is None:
+        return 0.0
+    device = training_device(config["trainer"]["accelerator"])
+    dataset = dataset.to(device)
+    synchronize(device)
+    started = time.perf_counter()
+    initialize(eval_batches(dataset, dataset.train, config))
+    synchronize(device)
+    return time.perf_counter() - started
 
 
 def _check_same_run(checkpoint: Path, config: Mapping[str, Any]) -> None:

@@ -1,8 +1,9 @@
 """Logits of a network over a part of a data set, and the figures that follow from them."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +12,19 @@ from torch.nn import functional as F
 from cnnzoo.data.batches import Batches
 from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.module import eval_batches
-from cnnzoo.training.devices import keep_freed_memory
+from cnnzoo.training.devices import keep_freed_memory, synchronize
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """`logits` `[N, classes] float32` and `labels` `[N] int64`, on the CPU, in the data's own order."""
+    """`logits` `[N, classes] float32` and `labels` `[N] int64`, on the CPU, in the data's own order.
+
+    `seconds`: what the predictions took, from images on the device to figures on the CPU.
+    """
 
     logits: Tensor
     labels: Tensor
+    seconds: float
 
     @property
     def accuracy(self) -> float:
@@ -32,24 +37,63 @@ class Predictions:
         return F.cross_entropy(self.logits.double(), self.labels).item()
 
 
+class Evaluation(NamedTuple):
+    """`val` is None where there is no validation part, `test_tta` where no test-time augmentation was asked for."""
+
+    val: Predictions | None
+    test: Predictions
+    test_tta: Predictions | None
+
+
 @torch.inference_mode()
-def predict(model: nn.Module, batches: Batches) -> Predictions:
-    """Runs `model` in evaluation mode and full precision over all batches, on the device of their images."""
+def predict(model: nn.Module, batches: Batches, tta: str = "none") -> Predictions:
+    """Runs `model` in evaluation mode and full precision over all batches, on the device of their images.
+
+    With test-time augmentation `tta` the logits are a mean over several views of each image, see `views`.
+    """
     was_training = model.training
     model.eval()
-    outputs = [(model.forward(images), labels) for images, labels in batches]
-    model.train(was_training)
+    synchronize(batches.part.images.device)
+    started = time.perf_counter()
+    outputs = [
+        (sum(share * model.forward(view) for share, view in views(images, tta)), labels) for images, labels in batches
+    ]
     logits, labels = zip(*outputs, strict=True)
-    return Predictions(torch.cat(logits).float().cpu(), torch.cat(labels).cpu())
+    result = torch.cat(logits).float().cpu(), torch.cat(labels).cpu()
+    seconds = time.perf_counter() - started
+    model.train(was_training)
+    return Predictions(*result, seconds)
 
 
-def evaluate(
-    model: nn.Module, dataset: Dataset, config: Mapping[str, Any], device: torch.device
-) -> tuple[Predictions, Predictions]:
+def views(images: Tensor, tta: str) -> Iterator[tuple[float, Tensor]]:
+    """Views of `[N, C, H, W]` images, and the share that each has in the mean.
+
+    "none": the images; "mirror": they and their mirror images, half and half; "mirror_translate": half of that, half
+    of the same for images moved by one pixel along the diagonal, down and up (Jordan 2024, section 3.5,
+    https://arxiv.org/abs/2404.00498).
+    """
+    if tta == "none":
+        yield 1.0, images
+        return
+    shifted = []
+    if tta == "mirror_translate":
+        height, width = images.shape[2:]
+        padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
+        shifted = [padded[:, :, :height, :width], padded[:, :, 2:, 2:]]
+    for share, view in [(0.5 if shifted else 1.0, images), *((0.25, view) for view in shifted)]:
+        yield share / 2, view
+        yield share / 2, view.flip(3)
+
+
+def evaluate(model: nn.Module, dataset: Dataset, config: Mapping[str, Any], device: torch.device) -> Evaluation:
     """Predictions of `model` for the validation and the test part, computed on `device`."""
     keep_freed_memory()
     dataset, model = dataset.to(device), model.to(device)
     if config["trainer"]["channels_last"]:
         model = model.to(memory_format=torch.channels_last)
-    val, test = (predict(model, eval_batches(dataset, part, config)) for part in (dataset.val, dataset.test))
-    return val, test
+    test = eval_batches(dataset, dataset.test, config)
+    return Evaluation(
+        predict(model, eval_batches(dataset, dataset.val, config)) if len(dataset.val) else None,
+        predict(model, test),
+        predict(model, test, config["tta"]) if config["tta"] != "none" else None,
+    )

@@ -1,0 +1,112 @@
+"""Muon: momentum whose step is made orthogonal. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
+
+torch.optim.Muon takes matrices only. Here a convolution's filters are rows of a matrix, the filters' norm can be held
+where it was, and groups of other parameters take Nesterov SGD in the same optimizer: `orthogonalize: false`.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+# Of the quintic polynomial that each iteration applies to the singular values: steep at zero rather than exact at one.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalize(matrices: Tensor, steps: int, eps: float = 1e-7) -> Tensor:
+    """Newton–Schulz iteration: `[..., rows, columns]` U S Vᵀ to about U Vᵀ, singular values near 1 but for tiny S.
+
+    In bfloat16 on CUDA, where matrix units have it and the result need not be exact.
+    """
+    a, b, c = COEFFICIENTS
+    rows, columns = matrices.shape[-2:]
+    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + eps)  # the largest singular value is at most 1
+    if rows > columns:
+        x = x.mT
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.mT if rows > columns else x).to(matrices.dtype)
+
+
+def orthogonalize_all(tensors: Sequence[Tensor], steps: int) -> list[Tensor]:
+    """Each tensor's rows, `tensor.flatten(1)`, made orthogonal; those of one shape in one batch."""
+    by_shape: dict[torch.Size, list[int]] = defaultdict(list)
+    for i, tensor in enumerate(tensors):
+        by_shape[tensor.shape].append(i)
+    result = list(tensors)
+    for shape, indices in by_shape.items():
+        stacked = torch.stack([tensors[i].flatten(1) for i in indices])
+        for i, matrix in zip(indices, orthogonalize(stacked, steps), strict=True):
+            result[i] = matrix.view(shape)
+    return result
+
+
+class Muon(Optimizer):
+    """Momentum, and a step that is orthogonal where a parameter group says so.
+
+    orthogonalize: Muon's step, for matrices and convolutions; its weight decay is decoupled from the gradient.
+        False: SGD, exactly torch's, with its weight decay.
+    normalize: before each of Muon's steps, scale a tensor of n rows to the norm √n, as airbench does.
+    ns_steps: iterations of Newton and Schulz.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+        orthogonalize: bool,
+        normalize: bool,
+        ns_steps: int,
+    ) -> None:
+        defaults = {
+            "lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay,
+            "orthogonalize": orthogonalize, "normalize": normalize, "ns_steps": ns_steps,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+        for group in self.param_groups:
+            if group["orthogonalize"] and any(p.ndim < 2 for p in group["params"]):
+                raise ValueError(
+                    "only matrices and convolutions can be orthogonalized; put the vectors among the parameters into a"
+                    " group with orthogonalize=false (groups.vectors: {ndim: 1, orthogonalize: false, lr: …})"
+                )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                self._step(group, params)
+        return loss
+
+    def _step(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
+        gradients = [p.grad for p in params if p.grad is not None]
+        if decay and not group["orthogonalize"]:
+            gradients = list(torch._foreach_add(gradients, params, alpha=decay))
+        for p in params:
+            if "momentum_buffer" not in self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        buffers = [self.state[p]["momentum_buffer"] for p in params]
+        torch._foreach_mul_(buffers, momentum)
+        torch._foreach_add_(buffers, gradients)
+        steps = torch._foreach_add(gradients, buffers, alpha=momentum) if group["nesterov"] else buffers
+        if group["orthogonalize"]:
+            if group["normalize"]:
+                torch._foreach_div_(params, torch._foreach_norm(params))
+                torch._foreach_mul_(params, [len(p) ** 0.5 for p in params])
+            if decay:
+                torch._foreach_mul_(params, 1 - lr * decay)
+            steps = orthogonalize_all(steps, group["ns_steps"])
+        torch._foreach_add_(params, list(steps), alpha=-lr)
