@@ -19,9 +19,9 @@ from cnnzoo.data.sources import Images
 from cnnzoo.errors import UserError
 from cnnzoo.models.airbench import identity_conv, patch_covariance, whitening_filters
 from cnnzoo.models.build import build_model
+from cnnzoo.results.files import read_metrics
 from cnnzoo.results.record import config_hash, run_folder
 from cnnzoo.run import run
-from cnnzoo.training.callbacks import read_metrics
 from cnnzoo.training.muon import COEFFICIENTS, Muon, orthogonalize
 from cnnzoo.training.optimizers import build_optimizer, freeze
 from cnnzoo.training.predict import predict, views
@@ -351,7 +351,7 @@ def test_a_recipe_trains_without_validation_within_an_epoch(recipe):
     assert result["test_accuracy_tta"] != result["test_accuracy"]
     assert result["train_seconds"] > 0
     assert result["test_seconds"] > 0
-    rows = read_metrics(run_folder(config) / "metrics.csv")
+    rows = read_metrics(run_folder(config))
     # 1437 images make 7 batches of 200; 0.4 of them are 3
     assert [row["step"] for row in rows] == [7, 14, 21, 28, 35, 42, 45]
     assert all(row["val_accuracy"] is None for row in rows)
