@@ -7,6 +7,7 @@ Launchers are Hydra's: in this process one after another, or on other processes,
 import fcntl
 import itertools
 import logging
+import math
 import os
 import shlex
 import tempfile
@@ -101,7 +102,7 @@ def _returned(job: Job, value: Any) -> JobReturn:
 
 
 def _planned(job: Job) -> Planned:
-    return Planned(job.settings, str(record.run_folder(job.config)), job.config["trainer"]["max_epochs"])
+    return Planned(job.settings, str(record.run_folder(job.config)), math.ceil(job.config["trainer"]["max_epochs"]))
 
 
 def _in_this_process(hydra: Any) -> bool:

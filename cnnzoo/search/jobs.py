@@ -42,7 +42,10 @@ class Jobs:
 
     def compose(self, parameters: Sequence[str]) -> dict[str, Any]:
         """The configuration of one run."""
-        return to_plain(self.context.config_loader.load_sweep_config(self.config, [*self.fixed, *parameters]))
+        config = to_plain(self.context.config_loader.load_sweep_config(self.config, [*self.fixed, *parameters]))
+        if config["dataset"]["val_size"] == 0:
+            raise UserError("dataset.val_size=0: a search chooses by validation accuracy; hold some images out for it.")
+        return config
 
     def check_search(self, parameters: Sequence[str]) -> None:
         """Raises UserError if the choice of `search` sets more than Hydra's own part: a run would not have it."""
