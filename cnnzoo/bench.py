@@ -3,6 +3,7 @@
 python -m cnnzoo.bench model=densenet optimizer=adam                 training, beside the tutorial's and bare loops
 python -m cnnzoo.bench model=resnet 'contestants=[cnnzoo,tutorial]' rounds=7 steps=50
 python -m cnnzoo.bench what=augmentation                             batches alone, beside PIL and v2 transforms
+python -m cnnzoo.bench what=loading image_size=224                   from memory, from a file, from JPEG files
 python -m cnnzoo.bench what=evaluation model=googlenet               batch sizes and allocator settings
 python -m cnnzoo.bench what=startup                                  commands, beside `import torch`
 python -m cnnzoo.bench what=memory                                   peak memory, a fresh process each
@@ -39,7 +40,7 @@ from cnnzoo.results import record
 log = logging.getLogger("cnnzoo.bench")
 
 WHAT = (
-    *("training", "augmentation", "evaluation", "startup", "memory", "batch_size"),
+    *("training", "augmentation", "loading", "evaluation", "startup", "memory", "batch_size"),
     *("parallel", "image_size", "dataset_size", "devices", "sweep_size"),
 )
 FORMATS = ("md", "json")
@@ -79,7 +80,7 @@ def bench(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
     """All that `config["what"]` asks for, with what is needed to repeat it."""
     import torch  # here, for --help and --cfg job do without
 
-    from cnnzoo.benchmark import augmentation, batch_size, evaluation, parallel, scaling, startup, training
+    from cnnzoo.benchmark import augmentation, batch_size, evaluation, loading, parallel, scaling, startup, training
     from cnnzoo.benchmark.dataset import images_of
     from cnnzoo.training.devices import device_name, resolve_precision, training_device
 
@@ -87,7 +88,9 @@ def bench(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
     device = training_device(config["trainer"]["accelerator"])
     torch.backends.cudnn.benchmark = True  # for everybody
     wanted = WHAT if config["what"] == "all" else (config["what"],)
-    dataset, images = images_of(config) if {"training", "augmentation"} & set(wanted) else (None, config["images"])
+    dataset, images = (
+        images_of(config) if {"training", "augmentation", "loading"} & set(wanted) else (None, config["images"])
+    )
     result = {
         "what": config["what"],
         "model": config["name"],
@@ -115,6 +118,9 @@ def bench(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
         elif what == "augmentation":
             assert dataset is not None
             result["sections"][what] = augmentation.measure(config, dataset, device)
+        elif what == "loading":
+            assert dataset is not None
+            result["sections"][what] = loading.measure(config, dataset, device)
         elif what == "evaluation":
             result["sections"][what] = evaluation.measure(config, device)
         elif what == "startup":

@@ -18,7 +18,7 @@ from rich.table import Table
 from cnnzoo.config import command, to_plain
 from cnnzoo.console import set_up_logging
 from cnnzoo.errors import UserError, nearest
-from cnnzoo.results.record import published_figures, read_config
+from cnnzoo.results.record import LOADING, published_figures, read_config
 
 log = logging.getLogger("cnnzoo.evaluate")
 
@@ -70,7 +70,9 @@ def evaluate_weights(config: Mapping[str, Any]) -> dict[str, Any]:
     if Path(weights).is_dir():
         trained = read_config(Path(weights))
         log.info("network and data as in %s/config.yaml", weights)
+        loading = {key: config["dataset"][key] for key in LOADING}  # a matter of this machine
         config = {**config, **{key: trained[key] for key in ("name", "model", "dataset", "image_size", "published")}}
+        config["dataset"] = {**config["dataset"], **loading}
     path = find_weights(weights, config)
     model = build_model(OmegaConf.create(dict(config)))
     load_weights(model, path)

@@ -1,21 +1,24 @@
 """The benchmark: what it computes from its measurements, that contestants do what they are timed for, the command."""
 
+import dataclasses
 import json
 import runpy
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from cnnzoo import bench
-from cnnzoo.benchmark import augmentation, batch_size, evaluation, parallel, scaling, startup, training
+from cnnzoo.benchmark import augmentation, batch_size, evaluation, loading, parallel, scaling, startup, training
 from cnnzoo.benchmark.dataset import images_of, random_dataset
 from cnnzoo.benchmark.loaders import pil_loader, v2_loader
 from cnnzoo.benchmark.measure import Turn, in_fresh_process, run_python, section, take_turns
 from cnnzoo.benchmark.roofline import CountBytes
 from cnnzoo.data.dataset import Dataset
+from cnnzoo.data.module import train_batches
 from cnnzoo.errors import UserError
 
 CPU = torch.device("cpu")
@@ -117,6 +120,25 @@ def test_augmentation_alone(small: dict, dataset: Dataset) -> None:
     assert set(result["ratios"]) == {"PIL in workers", "v2 in workers"}
 
 
+def test_loading_alone(small: dict, dataset: Dataset) -> None:
+    part = loading.measure({**small, "workers": 1}, dataset, CPU)
+    files = [f"file, {n} threads" for n in (0, 1, 2, 4)]
+    assert list(part["contestants"]) == ["memory", *files, "file, 1 processes", "ImageFolder, 1 processes"]
+    assert min(entry["min"] for entry in part["contestants"].values()) > 0
+
+
+def test_loaders_give_the_same_images(small: dict, dataset: Dataset, tmp_path: Path) -> None:
+    part = loading.write(dataset, tmp_path, small, 12)
+    mapped = loading.MappedImages(part.store, part.rows, part.labels, workers=1)
+    ours, theirs = (train_batches(dataclasses.replace(dataset, train=p), small) for p in (part, mapped))
+    for (x, y), (x_, y_) in zip(ours, theirs, strict=True):
+        assert torch.equal(x, x_)
+        assert torch.equal(y, y_)
+    files = loading.jpeg_loader(dataclasses.replace(dataset, train=part), tmp_path / "jpeg", small, 3)
+    images = [sorted(torch.cat([x for x, _ in batches]).flatten(1).tolist()) for batches in (ours, files)]
+    np.testing.assert_allclose(*images, atol=1e-6)
+
+
 def test_batch_sizes_double_until_memory_ends(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     def fake(task: str, question: dict) -> dict:
         size = question["dataset"]["batch_size"]
@@ -129,7 +151,7 @@ def test_batch_sizes_double_until_memory_ends(config: Config, monkeypatch: pytes
     result = batch_size.measure(settings, CPU)
     assert list(result["contestants"]) == ["16", "32", "64"]
     assert result["largest"] == 64
-    monkeypatch.setattr(batch_size, "_memory", lambda device: 40 * 2**20)
+    monkeypatch.setattr(batch_size, "memory_free", lambda device: 40 * 2**20)
     assert batch_size.measure(settings, CPU)["largest"] == 32  # 64 would take more than there is
     figures = batch_size.one_size({**settings, "steps": 2, "dataset": {**settings["dataset"], "batch_size": 8}})
     assert figures["rate"] > 0

@@ -71,7 +71,7 @@ def test_digits_are_whole_disjoint_and_stratified(config):
 
 def test_statistics_are_numpys():
     images = random_images(50) // 3
-    mean, std = channel_statistics(images)
+    mean, std = channel_statistics(Images(images, torch.zeros(len(images))))
     scaled = images.numpy() / 255.0
     np.testing.assert_allclose(mean, scaled.mean(axis=(0, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(std, scaled.std(axis=(0, 2, 3)), rtol=1e-6)

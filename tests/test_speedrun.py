@@ -94,7 +94,7 @@ def test_a_shift_is_a_crop_of_the_reflect_padded_image(top, left, flip):
     padded = F.pad(images[2:].float(), (2, 2, 2, 2), mode="reflect")
     reference = padded[:, :, 2 + top : 10 + top, 2 + left : 12 + left]
     reference = reference.flip(3) if flip else reference
-    assert torch.equal(shift(images, torch.tensor([2]), crops).float(), reference)
+    assert torch.equal(shift(images[2:], crops).float(), reference)
 
 
 def alternating(epoch: int, seed: int = 3, **options) -> dict[int, bool]:

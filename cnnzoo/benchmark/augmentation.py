@@ -24,16 +24,16 @@ def measure(config: Mapping[str, Any], dataset: Dataset, device: torch.device) -
     steps, skip = config["steps"], max(config["warmup"], waiting)
     batches = skip + steps + waiting
     contestants: dict[str, Callable[[], Turn]] = {
-        "cnnzoo": lambda: _drain(train_batches(resident, config), device),
-        "PIL in workers": _timed(pil_loader(dataset, config, batches), skip, steps),
-        "v2 in workers": _timed(v2_loader(dataset, config, batches), skip, steps),
+        "cnnzoo": lambda: drain(train_batches(resident, config), device),
+        "PIL in workers": timed(pil_loader(dataset, config, batches), skip, steps),
+        "v2 in workers": timed(v2_loader(dataset, config, batches), skip, steps),
     }
     turns = take_turns(contestants, config["rounds"])
     rates = {name: [turn.rate for turn in done[1:]] for name, done in turns.items()}
     return section("images/s", rates, "cnnzoo")
 
 
-def _drain(batches: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> Turn:
+def drain(batches: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> Turn:
     synchronize(device)
     begin = time.perf_counter()
     images = sum(len(labels) for _, labels in batches)
@@ -41,7 +41,7 @@ def _drain(batches: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.d
     return Turn(images, time.perf_counter() - begin)
 
 
-def _timed(loader: Any, skip: int, steps: int) -> Callable[[], Turn]:
+def timed(loader: Any, skip: int, steps: int) -> Callable[[], Turn]:
     """Times `steps` batches after the first `skip`; the rest is fetched so that no worker is busy after the turn."""
 
     def turn() -> Turn:

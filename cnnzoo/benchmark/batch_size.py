@@ -3,8 +3,8 @@
 Each size has a process of its own, so that one that does not fit ends that process and not the search.
 """
 
+import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ import torch
 from cnnzoo.benchmark.dataset import random_dataset
 from cnnzoo.benchmark.measure import in_fresh_process, section
 from cnnzoo.benchmark.training import Bare
+from cnnzoo.data.memory import free as memory_free
 from cnnzoo.errors import UserError
 from cnnzoo.training.devices import peak_memory, reset_peak_memory, resolve_precision, training_device
 
@@ -22,7 +23,7 @@ def measure(config: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """The section `batch_size`: images a second and peak memory of a bare training step at each size that fits."""
     rates: dict[str, list[float]] = {}
     peaks: dict[str, int] = {}
-    size, memory = _SMALLEST, _memory(device)
+    size, memory = _SMALLEST, memory_free(device) or math.inf
     while size <= _LARGEST:
         question = {**config, "dataset": {**config["dataset"], "batch_size": size}}
         try:
@@ -53,11 +54,3 @@ def one_size(config: Mapping[str, Any]) -> dict[str, float]:
         precision=resolve_precision(config["trainer"]["precision"], device),
     )  # fmt: skip
     return {"rate": loop().rate, "peak_memory_bytes": peak_memory(device)}
-
-
-def _memory(device: torch.device) -> int:
-    """Bytes that training may use."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from cnnzoo.data.dataset import Dataset, load_dataset
-from cnnzoo.data.sources import Images
+from cnnzoo.data.images import Images
 from cnnzoo.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -35,4 +35,5 @@ def random_dataset(config: Mapping[str, Any], train: int = _RANDOM_TRAIN, test: 
         return Images(pixels, torch.randint(classes, (count,), generator=generator))
 
     half = torch.full((channels,), 0.5)
-    return Dataset(part(train), part(test), part(test), tuple(map(str, range(classes))), half, half / 2)
+    classes_ = tuple(map(str, range(classes)))
+    return Dataset(part(train), part(test), part(test), classes_, half, half / 2, resident=True, workers=0)

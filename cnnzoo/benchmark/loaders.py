@@ -8,10 +8,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, RandomSampler
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
+from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from cnnzoo.data.dataset import Dataset
-from cnnzoo.data.sources import Images
+from cnnzoo.data.images import Part
 
 PREFETCH = 2  # batches that a worker keeps ready: DataLoader's own default
 
@@ -19,8 +20,8 @@ PREFETCH = 2  # batches that a worker keeps ready: DataLoader's own default
 class Transformed(TorchDataset):
     """Images, `as_item` first, then `transform`, with their labels."""
 
-    def __init__(self, part: Images, as_item: Callable[[Any], Any], transform: Callable[[Any], Any]) -> None:
-        images = part.images.cpu()
+    def __init__(self, part: Part, as_item: Callable[[Any], Any], transform: Callable[[Any], Any]) -> None:
+        images = part.resident().images.cpu()
         self.images = images if as_item is torch.as_tensor else images.permute(0, 2, 3, 1).contiguous().numpy()
         self.labels = part.labels.tolist()
         self.as_item, self.transform = as_item, transform
@@ -35,38 +36,40 @@ class Transformed(TorchDataset):
 def pil_loader(dataset: Dataset, config: Mapping[str, Any], batches: int, pin_memory: bool = False) -> DataLoader:
     """The tutorial's: PIL images, torchvision's first generation of transforms."""
     to_pixels = [transforms.ToTensor(), transforms.Normalize(dataset.mean.tolist(), dataset.std.tolist())]
-    transform = transforms.Compose([*_augmentation(transforms, dataset, config), *to_pixels])
-    return _loader(Transformed(dataset.train, _as_pil, transform), config, batches, pin_memory)
+    transform = transforms.Compose([*augmentation(transforms, dataset, config), *to_pixels])
+    return loader(Transformed(dataset.train, _as_pil, transform), config, batches, pin_memory)
 
 
 def v2_loader(dataset: Dataset, config: Mapping[str, Any], batches: int) -> DataLoader:
     """Second-generation transforms on uint8 tensors, as torchvision recommends for speed."""
     to_pixels = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(dataset.mean.tolist(), dataset.std.tolist())]
-    transform = v2.Compose([*_augmentation(v2, dataset, config), *to_pixels])
-    return _loader(Transformed(dataset.train, torch.as_tensor, transform), config, batches)
+    transform = v2.Compose([*augmentation(v2, dataset, config), *to_pixels])
+    return loader(Transformed(dataset.train, torch.as_tensor, transform), config, batches)
 
 
 def _as_pil(pixels: Any) -> Image.Image:
     return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
 
 
-def _augmentation(module: Any, dataset: Dataset, config: Mapping[str, Any]) -> list[Any]:
+def augmentation(module: Any, dataset: Dataset, config: Mapping[str, Any]) -> list[Any]:
     """The configuration's augmentation in the words of torchvision's `module` of transforms."""
     settings, size = config["augmentation"], config["image_size"]
     steps = []
     if settings["flip"]:
         steps.append(module.RandomHorizontalFlip(settings["flip"]))
     if settings["padding"]:
-        size_before = dataset.train.images.shape[-2:]
+        size_before = dataset.train.shape[-2:]
         steps.append(module.RandomCrop(size_before, padding=settings["padding"], padding_mode=settings["padding_mode"]))
     if settings["scale"] is not None:
         steps.append(module.RandomResizedCrop((size, size), scale=settings["scale"], ratio=settings["ratio"]))
-    elif tuple(dataset.train.images.shape[-2:]) != (size, size):
+    elif tuple(dataset.train.shape[-2:]) != (size, size):
         steps.append(module.Resize((size, size)))
     return steps
 
 
-def _loader(data: Transformed, config: Mapping[str, Any], batches: int, pin_memory: bool = False) -> DataLoader:
+def loader(
+    data: Transformed | ImageFolder, config: Mapping[str, Any], batches: int, pin_memory: bool = False
+) -> DataLoader:
     """Shuffled epochs cut after `batches`; the workers live on, for their start is not to count."""
     workers, size = config["workers"], config["dataset"]["batch_size"]
     return DataLoader(

@@ -53,7 +53,7 @@ def one_training(config: Mapping[str, Any]) -> dict[str, float]:
     contestant = Cnnzoo(config, dataset, device)
     reset_peak_memory(device)
     turn = contestant()
-    return {"rate": turn.rate, "peak": peak_memory(device), "data": dataset.train.images.nbytes}
+    return {"rate": turn.rate, "peak": peak_memory(device), "data": dataset.train.nbytes}
 
 
 def _with_memory(answers: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

@@ -45,15 +45,18 @@ def check(cfg: Mapping[str, Any]) -> None:
     at_least("dataset.batch_size", 1)
     at_least("dataset.eval_batch_size", 1)
     at_least("dataset.channels", 1)
+    at_least("dataset.workers", 0)
     at_least("dataset.num_classes", 2)
     at_least("image_size", 1)
     at_least("seed", 0, 2**32 - 1)
     at_least("augmentation.flip", 0, 1)
     at_least("augmentation.padding", 0)
     at_least("loss.label_smoothing", 0, 1)
-    _check_augmentation(cfg["augmentation"])
+    _check_augmentation(cfg["augmentation"], cfg["dataset"]["image_size"])
     _check_choice("tta", cfg["tta"], TTA)
     _check_choice("trainer.compile_mode", cfg["trainer"]["compile_mode"], COMPILE_MODES)
+    if cfg["dataset"]["resident"] not in ("auto", True, False):
+        raise UserError(f"dataset.resident={cfg['dataset']['resident']}: expected auto, true or false.")
     _check_statistics(cfg["dataset"])
     _check_choice("trainer.precision", cfg["trainer"]["precision"], PRECISIONS)
 
@@ -89,7 +92,7 @@ def _check_epochs(trainer: Mapping[str, Any], validates: bool) -> None:
         )
 
 
-def _check_augmentation(augmentation: Mapping[str, Any]) -> None:
+def _check_augmentation(augmentation: Mapping[str, Any], image_size: int) -> None:
     scale, ratio = augmentation["scale"], augmentation["ratio"]
     for name, bounds in (("scale", scale), ("ratio", ratio)):
         if bounds is not None and not (len(bounds) == 2 and 0 < bounds[0] <= bounds[1]):
@@ -100,6 +103,11 @@ def _check_augmentation(augmentation: Mapping[str, Any]) -> None:
         raise UserError(f"augmentation.scale={scale}: a share of the image's area, at most 1.")
     _check_choice("augmentation.flip_mode", augmentation["flip_mode"], FLIP_MODES)
     _check_choice("augmentation.padding_mode", augmentation["padding_mode"], PADDING_MODES)
+    if augmentation["padding_mode"] == "reflect" and augmentation["padding"] >= image_size:
+        raise UserError(
+            f"augmentation.padding={augmentation['padding']}: an image of {image_size} pixels a side can be mirrored by"
+            f" {image_size - 1} at most."
+        )
     if scale is not None and augmentation["padding"]:
         raise UserError("augmentation.padding and augmentation.scale are two kinds of random crop: set one of them.")
 

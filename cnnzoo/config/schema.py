@@ -34,6 +34,8 @@ class Dataset:
     batch_size: int = MISSING
     eval_batch_size: int | None = None
     drop_last: bool = MISSING
+    resident: Any = MISSING  # auto, true or false
+    workers: int = MISSING
 
 
 @dataclass

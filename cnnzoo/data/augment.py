@@ -118,8 +118,8 @@ def whole_images(count: int, height: int, width: int) -> Crops:
     return Crops(zeros, zeros, zeros + height, zeros + width, torch.zeros(count, dtype=torch.bool))
 
 
-def shift(images: Tensor, index: Tensor, crops: Crops) -> Tensor:
-    """Crops of the images' own size, mirrored where they reach over an edge: `images[index]`, augmented, uint8.
+def shift(images: Tensor, crops: Crops) -> Tensor:
+    """Crops of the images' own size, mirrored where they reach over an edge: `[N, C, H, W] uint8`.
 
     One gather, for a shift by whole pixels needs no arithmetic; the result lies in memory as channels last.
     """
@@ -127,6 +127,7 @@ def shift(images: Tensor, index: Tensor, crops: Crops) -> Tensor:
     rows = _mirrored(crops.top, height)
     columns = _mirrored(crops.left, width)
     columns = torch.where(crops.flip[:, None], columns.flip(1), columns)
+    index = torch.arange(len(images), device=images.device)
     return images[index[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Batches straight from memory: an index, a crop and a normalisation, all on the device that holds the images."""
+"""Batches: an index, a crop and a normalisation, the last two on the device that trains."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cnnzoo.data.augment import Augmentation, Crops, alternating_flips, draw_crops, resample, shift, whole_images
-from cnnzoo.data.sources import Images
+from cnnzoo.data.images import Part
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
@@ -31,7 +31,7 @@ class Batches:
 
     def __init__(
         self,
-        part: Images,
+        part: Part,
         mean: Tensor,
         std: Tensor,
         *,
@@ -66,9 +66,8 @@ class Batches:
         return batches if self.limit is None else min(batches, self.limit)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        images, labels = self.part.images, self.part.labels
-        count, _, height, width = images.shape
-        device = images.device
+        count, _, height, width = self.part.shape
+        device = self.part.device
         generator = epoch_generator(self.seed, self.epoch)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         crops = None
@@ -80,24 +79,23 @@ class Batches:
                 crops = replace(crops, flip=flip[order])
         elif (height, width) != (self.image_size, self.image_size):
             crops = whole_images(count, height, width)
-        order, crops = order.to(device), crops and crops.to(device)
-        for batch in range(len(self)):
-            start = batch * self.batch_size
-            places = slice(start + self.rank, min(start + self.batch_size, count), self.world_size)
-            index = order[places]
-            x = self._cut(index, None if crops is None else crops[places])
+        if crops is not None:
+            crops = crops.to(device)
+        starts = range(0, len(self) * self.batch_size, self.batch_size)
+        cuts = [slice(i + self.rank, min(i + self.batch_size, count), self.world_size) for i in starts]
+        for cut, (images, labels) in zip(cuts, self.part.fetch(order, cuts), strict=True):
+            x = self._cut(images, None if crops is None else crops[cut])
             x = x.contiguous(memory_format=self.memory_format)
-            yield x.mul_(self.factor).add_(self.offset), labels[index]
+            yield x.mul_(self.factor).add_(self.offset), labels
 
-    def _cut(self, index: Tensor, crops: Crops | None) -> Tensor:
+    def _cut(self, images: Tensor, crops: Crops | None) -> Tensor:
         """`[B, C, S, S] float32`, values 0..255."""
-        images = self.part.images
         if crops is None:
-            return images[index].float()
+            return images.float()
         if self.augmentation.padding and self.augmentation.padding_mode == "reflect":
-            shifted = shift(images, index, crops)
+            images = shift(images, crops)
             height, width = images.shape[2:]
             if (height, width) == (self.image_size, self.image_size):
-                return shifted.float()
-            return resample(shifted, whole_images(len(index), height, width).to(images.device), self.image_size)
-        return resample(images[index], crops, self.image_size)
+                return images.float()
+            crops = whole_images(len(images), height, width).to(images.device)
+        return resample(images, crops, self.image_size)

@@ -1,13 +1,15 @@
-"""A folder of the user's own images, one sub-folder a class, as uint8 tensors; decoded once and kept."""
+"""A folder of the user's own images, one sub-folder a class; decoded once into a file of uint8."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
+import shutil
 import time
-import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,10 +26,14 @@ from torch import Tensor
 
 from cnnzoo.config.folders import class_folders, part_folders, subfolders
 from cnnzoo.console import console
-from cnnzoo.data.sources import Images, Source, image_count
+from cnnzoo.data import memory
+from cnnzoo.data.images import PixelFile, StreamedImages
+from cnnzoo.data.sources import Source, image_count
 from cnnzoo.errors import UserError
 
 log = logging.getLogger(__name__)
+
+_CHUNK_BYTES = 2**26  # images that are in memory while a folder is decoded
 
 
 def image_folder(
@@ -47,12 +53,12 @@ def image_folder(
     decoded images are kept, until a file's name, size or time of change is another.
 
     Raises:
-        UserError: a class is empty or too small, files are `unreadable`, or the images do not fit into memory.
+        UserError: a class is empty or too small, files are `unreadable`, or there is room for the decoded images
+            neither in `cache` nor in memory.
     """
     folder = Path(root)
     classes = [entry.name for entry in class_folders(folder)]
     files = _listing(folder, classes)
-    _check_memory(len(files), channels, image_size)
     pixels, failures = _pixels(folder, files, image_size, channels, Path(cache))
     if failures:
         _judge(files, failures, unreadable)
@@ -69,8 +75,8 @@ def image_folder(
     if not len(val) and val_size:
         train, val = _draw(train, labels, classes, val_size, "dataset.val_size", generator)
 
-    def images(index: NDArray[np.int64]) -> Images:
-        return Images(torch.from_numpy(pixels[index]), torch.from_numpy(labels[index]))
+    def images(index: NDArray[np.int64]) -> StreamedImages:
+        return StreamedImages(pixels, torch.from_numpy(index), torch.from_numpy(labels[index]))
 
     log.info(
         "%s: %d classes, %d training, %d validation and %d test images",
@@ -119,107 +125,122 @@ def _listing(root: Path, classes: Sequence[str]) -> list[_File]:
 
 def _pixels(
     root: Path, files: Sequence[_File], image_size: int, channels: int, cache: Path
-) -> tuple[NDArray[np.uint8], dict[int, str]]:
+) -> tuple[PixelFile | Tensor, dict[int, str]]:
     """All images, `[N, C, S, S]`, decoded or from the cache; for those that cannot be read, why."""
     facts = [(str(file.path), (stat := file.path.stat()).st_size, stat.st_mtime_ns) for file in files]
     listing = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     place = hashlib.sha256(str(root).encode()).hexdigest()[:10]
     # One file for a folder and its settings: a folder that changes replaces it.
-    kept = cache.absolute() / ".cache" / f"{root.name}-{channels}x{image_size}-{place}.npz"
-    with _alone(kept.with_suffix(".lock")):  # the jobs of a sweep wait for the first one's decoding
-        found = _read(kept, listing)
-        if found is not None:
+    kept = cache.absolute() / ".cache" / f"{root.name}-{channels}x{image_size}-{place}.npy"
+    shape = (len(files), channels, image_size, image_size)
+    paths = [file.path for file in files]
+    try:
+        if found := _read(kept, listing):
             return found
-        start = time.perf_counter()
-        decoded = _decode_all([file.path for file in files], image_size, channels)
-        log.info("%s: %d images decoded in %.1f s", root, len(files), time.perf_counter() - start)
-        _write(kept, listing, *decoded)
-    return decoded
+        with _alone(kept.with_suffix(".lock")):  # the jobs of a sweep wait for the first one's decoding
+            if found := _read(kept, listing):
+                return found
+            start = time.perf_counter()
+            found = _write(kept, listing, paths, shape)
+            log.info("%s: %d images decoded in %.1f s", root, len(files), time.perf_counter() - start)
+            return found
+    except OSError as error:
+        if not memory.has_room(size := math.prod(shape)):
+            raise UserError(
+                f"{len(files):,} images of {channels}×{image_size}×{image_size} take {size / 1e9:.1f} GB: more than"
+                f" half of the free memory, and {kept.parent} cannot take them either ({error.strerror}). Point"
+                " paths.data (or the environment variable CNNZOO_DATA) at a folder with room, or lower"
+                f" dataset.image_size={image_size} (half of it takes a quarter)."
+            ) from error
+        log.warning("%s cannot be kept (%s): the images will be decoded anew next time", kept, error.strerror)
+    failures: dict[int, str] = {}
+    return torch.from_numpy(np.concatenate([*_decoded(paths, shape, failures)])), failures
 
 
 @contextlib.contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # where nothing can be written nothing is shared
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(stack.enter_context(lock.open("a")), fcntl.LOCK_EX)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _read(kept: Path, listing: str) -> tuple[NDArray[np.uint8], dict[int, str]] | None:
-    """What `_write` kept, or None where it is missing, damaged (each array has a checksum) or of another listing."""
+def _read(kept: Path, listing: str) -> tuple[PixelFile, dict[int, str]] | None:
+    """What `_write` kept, or None where it is missing, damaged or of another listing."""
     try:
-        with np.load(kept) as arrays:
-            if arrays["listing"] != listing:
-                return None
-            return arrays["pixels"], dict(zip(arrays["failed"].tolist(), arrays["reasons"].tolist(), strict=True))
+        pixels = PixelFile(kept)
+        facts = json.loads(pixels.after())
+        if facts["listing"] != listing:
+            return None
+        # What is small enough for memory is read at every start anyway; the rest is trusted to be as it was written.
+        if memory.has_room(pixels.nbytes) and pixels.crc() != facts["crc"]:
+            raise ValueError("its checksum is another")
+        return pixels, {int(index): reason for index, reason in facts["failures"].items()}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s is damaged (%s): decoding again", kept, error)
+        kept.unlink()
         return None
 
 
-def _write(kept: Path, listing: str, pixels: NDArray[np.uint8], failures: dict[int, str]) -> None:
-    beside = kept.with_suffix(f".{os.getpid()}.npz")
-    failed, reasons = np.array([*failures], dtype=np.int64), np.array([*failures.values()], dtype=np.str_)
+def _write(kept: Path, listing: str, paths: Sequence[Path], shape: tuple[int, ...]) -> tuple[PixelFile, dict[int, str]]:
+    """Decodes into a `.npy` file, behind whose array stands what `_read` checks. Only a whole one gets its name.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    free, size = shutil.disk_usage(kept.parent).free, math.prod(shape)
+    if size > free:
+        raise OSError(errno.ENOSPC, f"{free / 1e9:.1f} GB of disk are free")
+    failures: dict[int, str] = {}
+    beside, crc = kept.with_suffix(".partial"), 0
     try:
-        np.savez(beside, listing=listing, pixels=pixels, failed=failed, reasons=reasons)
+        with beside.open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for chunk in _decoded(paths, shape, failures):
+                file.write(chunk.data)
+                crc = zlib.crc32(chunk.data, crc)
+            file.write(json.dumps({"listing": listing, "crc": crc, "failures": failures}).encode())
+            file.flush()
+            os.fsync(file.fileno())
         beside.replace(kept)
-    except OSError as error:
-        log.warning("%s cannot be written (%s): the images will be decoded anew next time", kept, error.strerror)
     finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
+    return PixelFile(kept), failures
 
 
-def _check_memory(count: int, channels: int, image_size: int) -> None:
-    needed, free = 2 * count * channels * image_size**2, _free_memory()
-    if free is not None and needed > free:
-        raise UserError(
-            f"{count:,} images of {channels}×{image_size}×{image_size} take {needed / 2e9:.1f} GB, and twice that while"
-            f" they are split, but {free / 1e9:.1f} GB of memory are free. Lower dataset.image_size={image_size} (half"
-            f" of it takes a quarter), {'set dataset.channels=1, ' if channels == 3 else ''}or take fewer images."
-        )
+def _decoded(paths: Sequence[Path], shape: tuple[int, ...], failures: dict[int, str]) -> Iterator[NDArray[np.uint8]]:
+    """All images in chunks `[n, C, S, S]`, black where a file cannot be read; `failures` then says why."""
+    _, channels, image_size, _ = shape
+    step = max(1, _CHUNK_BYTES // math.prod(shape[1:]))
 
-
-def _free_memory() -> int | None:
-    """Bytes that this process may still take; None where the system does not say."""
-    limits = []
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        limits.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
-    with contextlib.suppress(OSError, ValueError):  # a container's limit; "max" where there is none
-        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    return min(limits, default=None)
-
-
-def _decode_all(paths: Sequence[Path], image_size: int, channels: int) -> tuple[NDArray[np.uint8], dict[int, str]]:
-    pixels = np.zeros((len(paths), channels, image_size, image_size), dtype=np.uint8)
-
-    def work(index: int) -> str | None:
+    def work(path: Path, pixels: NDArray[np.uint8]) -> str | None:
         try:
-            pixels[index] = decode(paths[index], image_size, channels)
+            pixels[:] = decode(path, image_size, channels)
         except UnidentifiedImageError:
             return "in no format that PIL knows"
         except Exception as error:  # a damaged file can make a decoder raise anything
             return f"{type(error).__name__}: {error}"
         return None
 
-    failures: dict[int, str] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # PIL's decoders and resizing let go of the interpreter's lock, so threads are enough.
     with Progress(*columns, console=console, transient=True) as progress, ThreadPoolExecutor() as pool:
         task = progress.add_task("decoding images", total=len(paths))
         try:
-            for index, reason in enumerate(pool.map(work, range(len(paths)))):
-                progress.advance(task)
-                if reason is not None:
-                    failures[index] = reason
+            for start in range(0, len(paths), step):
+                chunk = paths[start : start + step]
+                pixels = np.zeros((len(chunk), *shape[1:]), dtype=np.uint8)
+                for index, reason in enumerate(pool.map(work, chunk, pixels), start):
+                    progress.advance(task)
+                    if reason is not None:
+                        failures[index] = reason
+                yield pixels
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return pixels, failures
 
 
 def decode(path: Path, image_size: int, channels: int) -> NDArray[np.uint8]:

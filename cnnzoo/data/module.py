@@ -9,20 +9,20 @@ import pytorch_lightning as pl
 from cnnzoo.data.augment import Augmentation
 from cnnzoo.data.batches import Batches
 from cnnzoo.data.dataset import Dataset
-from cnnzoo.data.sources import Images
+from cnnzoo.data.images import Part
 
 # On the CPU what counts is that a batch's activations stay in the caches, on a GPU that it is kept busy.
 _EVAL_BATCH_SIZES = {"cpu": 128, "cuda": 1000}
 
 
-def eval_batches(dataset: Dataset, part: Images, config: Mapping[str, Any]) -> Batches:
+def eval_batches(dataset: Dataset, part: Part, config: Mapping[str, Any]) -> Batches:
     """A part in its own order, without augmentation, for validation and test."""
     return Batches(
         part,
         dataset.mean,
         dataset.std,
         image_size=config["image_size"],
-        batch_size=config["dataset"]["eval_batch_size"] or _EVAL_BATCH_SIZES[part.images.device.type],
+        batch_size=config["dataset"]["eval_batch_size"] or _EVAL_BATCH_SIZES[part.device.type],
         channels_last=config["trainer"]["channels_last"],
     )
 
@@ -67,7 +67,7 @@ def _batches_of(epoch: int, dataset: Dataset, config: Mapping[str, Any]) -> int 
 
 
 class DataModule(pl.LightningDataModule):
-    """Moves the data set to the device that trains and cuts its batches there."""
+    """Moves the data set, or batch after batch of it, to the device that trains."""
 
     def __init__(self, dataset: Dataset, config: Mapping[str, Any]) -> None:
         super().__init__()

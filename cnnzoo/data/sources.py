@@ -1,4 +1,4 @@
-"""Where images come from: each function reads one kind of source whole into uint8 tensors.
+"""Where images come from: each function reads one kind of source into uint8 tensors, or finds it in a file of them.
 
 A data set of your own is one function like these and one YAML whose `dataset.source._target_` names it.
 """
@@ -10,38 +10,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from cnnzoo.data.images import Images, Part
 from cnnzoo.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Images:
-    """`images` `[N, C, H, W] uint8`, `labels` `[N] int64`, `0 <= label < len(classes)`."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: Tensor) -> "Images":
-        return Images(self.images[index], self.labels[index])
-
-    def to(self, device: torch.device | str) -> "Images":
-        return Images(self.images.to(device), self.labels.to(device))
-
-
-@dataclass(frozen=True)
 class Source:
     """A data set as its makers divided it; without a validation part, that is taken from `train` later."""
 
-    train: Images
-    test: Images
+    train: Part
+    test: Part
     classes: tuple[str, ...]
-    val: Images | None = None
+    val: Part | None = None
 
 
 def image_count(size: float, total: int) -> int:

@@ -59,20 +59,23 @@ def draw(config: Mapping[str, Any]) -> tuple[list[Path], list[ChannelStatistics]
     Raises:
         UserError: the data cannot be had, or the pictures not be written.
     """
-    from cnnzoo.data.dataset import load_dataset
+    import torch
+
+    from cnnzoo.data.dataset import load_dataset, pixel_counts
     from cnnzoo.figures import data_plots, style
 
     style.check_formats(config["formats"])
     dataset = load_dataset(config["dataset"])
     labels = [part.labels.numpy() for part in (dataset.train, dataset.val, dataset.test)]
     batch = training_batch(dataset, config).numpy()
-    counts = pixel_counts(dataset.train.images)
+    counts = pixel_counts(dataset.train).numpy()
+    shown = dataset.train[torch.from_numpy(data_plots.examples(labels[0], dataset.classes))].resident()
     mean, std = dataset.mean.numpy(), dataset.std.numpy()
     statistics = channel_statistics(counts, batch, mean, std)
     originals, versions, names = augmented_images(dataset, config)
     with style.look():
         figures = {
-            "images": data_plots.images(_pictures(dataset.train.images), labels[0], dataset.classes),
+            "images": data_plots.images(_pictures(shown.images), shown.labels.numpy(), dataset.classes),
             "augmented": data_plots.augmented(originals, versions, names, config["augmentation"]),
             "balance": data_plots.balance(dict(zip(("train", "val", "test"), labels, strict=True)), dataset.classes),
             "channels": data_plots.channels(statistics, counts, batch, mean, std),
@@ -119,11 +122,6 @@ def augmented_images(
     augmentation = Augmentation(**config["augmentation"])
     versions = [batch(augmentation, epoch) for epoch in range(AUGMENTED_VERSIONS)]
     return batch(None), versions, [dataset.classes[labels[i]] for i in index]
-
-
-def pixel_counts(images: "Tensor") -> NDArray[np.int64]:
-    """How often each of the 256 values occurs in each channel of `[N, C, H, W] uint8`: `[C, 256]`."""
-    return np.stack([channel.flatten().bincount(minlength=256).numpy() for channel in images.unbind(dim=1)])
 
 
 def channel_statistics(

@@ -21,6 +21,12 @@ _NAMED_CLASSES = 110  # as many names as fit one below the other on a page
 _CHANNEL_COLOURS = {"red": "#b8453a", "green": "#4d8c57", "blue": BLUE, "grey": "#666666"}
 
 
+def examples(labels: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Places of the pictures that `images` shows at most: the first ones of each class."""
+    count = _COLUMNS if len(classes) <= _ROWS_OF_A_CLASS else 1
+    return np.concatenate([np.flatnonzero(labels == label)[:count] for label in range(len(classes))])
+
+
 def images(pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """`[N, H, W, C]`: a row of images for each class, or one image for each where the classes are many."""
     places = [np.flatnonzero(labels == label) for label in range(len(classes))]

@@ -22,6 +22,7 @@ SCHEMA_VERSION = 1
 
 # What a configuration holds besides that which changes a run's result.
 _WITHOUT_EFFECT = ("name", "paths", "logger", "published", "rerun")
+LOADING = ("resident", "workers")  # of the section `dataset`: how images get to where they are used
 
 
 # Options younger than others' results, with the values under which a run is what it was before them.
@@ -41,7 +42,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
         if key not in ("progress_bar", "checkpoint_every_n_epochs")
     }
     # Where a standard data set lies changes nothing; a folder of the user's own is the data set.
-    result["dataset"] = _without_value(config["dataset"], config["paths"]["data"])
+    dataset = {key: value for key, value in config["dataset"].items() if key not in LOADING}
+    result["dataset"] = _without_value(dataset, config["paths"]["data"])
     return _without_defaults(result, _LATER)
 
 
