@@ -4,6 +4,7 @@ Expected figures come from a paper, from torchvision, or from a calculation by h
 the paper's or source's own table.
 """
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from cnnzoo.models.build import build_model, input_shape
 from cnnzoo.models.dpn import DualPathBlock
 from cnnzoo.models.googlenet import InceptionBlock
 from cnnzoo.models.keras import SameConv2d, same_padding
+from cnnzoo.models.layers import concatenate
 from cnnzoo.models.mnist import InceptionA
 from cnnzoo.models.profile import count, profile
 from cnnzoo.models.resnet import Bottleneck, PreActBottleneck, ZeroPadShortcut
@@ -633,6 +635,44 @@ def test_inception_branches_come_out_in_order() -> None:
     for value, branch in enumerate((google.conv_1x1, google.conv_3x3, google.conv_5x5, google.max_pool)):
         _fill(branch, value)
     assert google(torch.randn(1, 6, 5, 5))[0, :, 2, 2].tolist() == [0, 1, 1, 2, 2, 2, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("model", ["googlenet", "googlenet_v1"])
+def test_an_inception_block_in_training_is_its_branches_one_by_one(model: str) -> None:
+    net = small(model)[0].double()
+    block = next(module for module in net.modules() if isinstance(module, InceptionBlock))
+    plain = copy.deepcopy(block)
+    x = torch.randn(3, block.conv_1x1[0].in_channels, 6, 6, dtype=torch.double)
+    expected = torch.cat([branch(x) for branch in (plain.conv_1x1, plain.conv_3x3, plain.conv_5x5, plain.max_pool)], 1)
+    output = block(x)
+    torch.testing.assert_close(output, expected)
+    along = torch.randn_like(output)
+    for gradients in zip(
+        torch.autograd.grad(output, list(block.parameters()), along),
+        torch.autograd.grad(expected, list(plain.parameters()), along),
+        strict=True,
+    ):
+        torch.testing.assert_close(*gradients)
+    for buffers in zip(block.buffers(), plain.buffers(), strict=True):  # running statistics
+        torch.testing.assert_close(*buffers)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_concatenation_with_dense_gradients(memory_format: torch.memory_format) -> None:
+    parts = [
+        torch.randn(2, channels, 3, 3, dtype=torch.double).to(memory_format=memory_format).requires_grad_()
+        for channels in (3, 1, 2)
+    ]
+    whole = concatenate(parts)
+    assert torch.equal(whole, torch.cat(parts, dim=1))
+    gradients: list[Tensor] = []
+    products = [part * 1 for part in parts]
+    for product in products:
+        product.register_hook(gradients.append)
+    concatenate(products).backward(torch.randn_like(whole))
+    assert all(gradient.is_contiguous(memory_format=memory_format) for gradient in gradients)
+    assert torch.autograd.gradcheck(lambda *x: concatenate(x), parts)
+    assert torch.autograd.gradgradcheck(lambda *x: concatenate(x), parts)
 
 
 def test_auxiliary_heads_speak_in_training_only() -> None:

@@ -11,9 +11,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnzoo.models.layers import Activation, classifier_head, init_conv_bn, make_activation
+from cnnzoo.models.layers import (
+    Activation,
+    classifier_head,
+    concatenate,
+    init_conv_bn,
+    make_activation,
+    split_channels,
+)
 
 # Input channels, output channels, kernel size to the layers of one "same" convolution.
 ConvLayers = Callable[[int, int, int], Sequence[nn.Module]]
@@ -44,7 +52,16 @@ class InceptionBlock(nn.Module):
         self.max_pool = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), *conv(in_channels, out_pool, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.conv_1x1(x), self.conv_3x3(x), self.conv_5x5(x), self.max_pool(x)], dim=1)
+        branches = (self.conv_1x1, self.conv_3x3, self.conv_5x5)
+        if not self.training:
+            return torch.cat([*(branch(x) for branch in branches), self.max_pool(x)], dim=1)
+        # Memory is what training waits for: the 1×1 convolutions that the branches begin with read `x` once, as one.
+        first = [branch[0] for branch in branches]
+        weight = torch.cat([conv.weight for conv in first])
+        bias = None if first[0].bias is None else torch.cat([conv.bias for conv in first])
+        parts = split_channels(F.conv2d(x, weight, bias), [conv.out_channels for conv in first])
+        outputs = (branch[1:](part) for branch, part in zip(branches, parts, strict=True))
+        return concatenate([*outputs, self.max_pool(x)])
 
 
 class GoogLeNet(nn.Module):
