@@ -9,6 +9,7 @@ response normalisation and no dropout before the linear layer, as in Dive into D
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -56,9 +57,9 @@ class InceptionBlock(nn.Module):
         if not self.training:
             return torch.cat([*(branch(x) for branch in branches), self.max_pool(x)], dim=1)
         # Memory is what training waits for: the 1×1 convolutions that the branches begin with read `x` once, as one.
-        first = [branch[0] for branch in branches]
+        first = [cast(nn.Conv2d, branch[0]) for branch in branches]
         weight = torch.cat([conv.weight for conv in first])
-        bias = None if first[0].bias is None else torch.cat([conv.bias for conv in first])
+        bias = None if first[0].bias is None else torch.cat([conv.bias for conv in first if conv.bias is not None])
         parts = split_channels(F.conv2d(x, weight, bias), [conv.out_channels for conv in first])
         outputs = (branch[1:](part) for branch, part in zip(branches, parts, strict=True))
         return concatenate([*outputs, self.max_pool(x)])

@@ -53,7 +53,7 @@ def predict(model: nn.Module, batches: Batches, tta: str = "none") -> Prediction
     """
     was_training = model.training
     model.eval()
-    synchronize(batches.part.images.device)
+    synchronize(batches.part.device)
     started = time.perf_counter()
     outputs = [
         (sum(share * model.forward(view) for share, view in views(images, tta)), labels) for images, labels in batches
