@@ -290,8 +290,8 @@ def growth(config):
 
 
 def test_memory_does_not_grow_with_the_images(config, tmp_path):
-    """An own data set of 197 MB, read for its statistics and for an epoch."""
-    count, size = 16_000, 3 * 64 * 64
+    """An own data set of 492 MB, read for its statistics and for an epoch."""
+    count, size = 40_000, 3 * 64 * 64
     with (tmp_path / "pixels.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(
             file, {"descr": "|u1", "fortran_order": False, "shape": (count, 3, 64, 64)}
