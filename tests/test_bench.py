@@ -278,7 +278,7 @@ def test_a_loss_beyond_noise() -> None:
 
 def test_runs_at_once_and_growth_are_measured(tmp_path: Path, small: dict) -> None:
     """Small, through the functions that the command calls; figures are plausible, not asserted to be fast."""
-    config = {**small, "parallel": [1, 2], "image_sizes": [8, 16], "dataset_sizes": [64, 4096], "sweep_sizes": [1, 3]}
+    config = {**small, "parallel": [1, 2], "image_sizes": [8, 16], "dataset_sizes": [64, 4096], "sweep_sizes": [1, 30]}
     together = parallel.measure(config, CPU)
     assert list(together["contestants"]) == ["1", "2"]
     assert together["contestants"]["1"]["gain"] == 1
