@@ -123,7 +123,7 @@ def split_indices(size: int, val_size: float, seed: int) -> tuple[Tensor, Tensor
 def pixel_counts(part: Part) -> Tensor:
     """How often each of the 256 values occurs in each channel: `[C, 256] int64`."""
     counts = torch.zeros(part.shape[1], 256, dtype=torch.int64)
-    step = max(1, 2**24 // part.shape[1:].numel())
+    step = max(1, 2**22 // part.shape[1:].numel())
     cuts = [slice(start, start + step) for start in range(0, len(part), step)]
     for images, _ in part.fetch(torch.arange(len(part)), cuts):
         for channel, count in zip(images.unbind(dim=1), counts, strict=True):
