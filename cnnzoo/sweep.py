@@ -68,7 +68,7 @@ def _launch(jobs: Sequence[Job], launch: Launch, hydra: DictConfig) -> Sequence[
             died = JobError(f"Its process died ({type(error).__name__}: {error}). The same command resumes it.")
             returns |= {n: ended for n in begun if (ended := _ended(jobs[n])) is not None}
             missing = [number for number in batch if number not in returns]
-            if len(batch) == 1 or not hydra.launcher._target_.endswith(".JoblibLauncher"):
+            if len(batch) == 1 or _launcher(hydra) != "JoblibLauncher":
                 # elsewhere the others stay in their queue, and another try would only meet them there
                 returns |= {number: _returned(jobs[number], died) for number in missing}
             else:
@@ -105,8 +105,13 @@ def _planned(job: Job) -> Planned:
     return Planned(job.settings, str(record.run_folder(job.config)), math.ceil(job.config["trainer"]["max_epochs"]))
 
 
+def _launcher(hydra: Any) -> str:
+    return hydra.launcher._target_.rpartition(".")[2]
+
+
 def _in_this_process(hydra: Any) -> bool:
-    return hydra.launcher._target_.endswith(".BasicLauncher")
+    # joblib starts no process for one run at a time
+    return _launcher(hydra) == "BasicLauncher" or (_launcher(hydra) == "JoblibLauncher" and hydra.launcher.n_jobs == 1)
 
 
 @contextmanager
@@ -152,35 +157,43 @@ def _outcome(job: Planned) -> str:
 
 
 def set_up_job() -> None:
-    """Logging and, in a pool of processes, a CUDA device for the run that this process is about to do."""
+    """Logging and, among processes on one machine, a device for the run that this process is about to do."""
     hydra = HydraConfig.get()
     elsewhere = hydra.mode == RunMode.MULTIRUN and not _in_this_process(hydra)
     set_up_logging(logging.WARNING if elsewhere else logging.INFO)  # there the lines of many runs would mingle
-    if hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith(".JoblibLauncher"):
-        claim_cuda_device()
+    if hydra.mode == RunMode.MULTIRUN and _launcher(hydra) in ("JoblibLauncher", "LocalLauncher"):
+        # joblib keeps to n_jobs processes by itself; submitit starts them all
+        claim_device(shared=_launcher(hydra) == "JoblibLauncher")
 
 
 _claimed: list[IO[str]] = []
 
 
-def claim_cuda_device() -> None:
-    """Leaves to this process the one CUDA device with the fewest processes of this kind on it, until it ends.
+def claim_device(shared: bool) -> None:
+    """Leaves to this process, until it ends, one CUDA device.
 
     To be called before torch starts CUDA. The claim is a file lock, so it dies with the process.
+
+    Args:
+        shared: it is the device with the fewest processes of this kind on it. Else one that has none, for which the
+            process waits; where there is no CUDA device, for the processor.
     """
-    devices = cuda_devices()
+    devices = cuda_devices() or (() if shared else ("processor",))
     if not devices or _claimed:
         return
     folder = Path(tempfile.gettempdir(), f"cnnzoo-{os.getuid()}")
     folder.mkdir(exist_ok=True)
-    for place in itertools.count():
+    for place in itertools.count() if shared else itertools.repeat(0):
         for device in devices:
-            file = (folder / f"cuda-{device}-{place}.lock").open("a")
+            file = (folder / f"{device}-{place}.lock").open("a")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.close()
                 continue
             _claimed.append(file)
-            os.environ["CUDA_VISIBLE_DEVICES"] = device
+            if device != "processor":
+                os.environ["CUDA_VISIBLE_DEVICES"] = device
             return
+        if not shared:
+            time.sleep(0.2)

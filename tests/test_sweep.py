@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ SWEEP = (
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
-    """Sums come out the same to the last bit only with the same number of threads, and launchers differ in that."""
+    """So that runs may share the cores: sums come out the same to the last bit only with the same number of threads."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -74,13 +75,14 @@ def test_failures_stop_nothing_and_are_listed_with_their_commands(in_process):
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_every_launcher_gives_the_same_table_and_account(launcher, cnnzoo, tmp_path, in_process):
     pytest.importorskip({"submitit_local": "submitit"}.get(launcher, launcher))
-    answer = cnnzoo("run", *SWEEP, f"hydra/launcher={launcher}", "seed=1,2", "optimizer.lr=0.01,nan")
+    through = [f"hydra/launcher={launcher}", *(["hydra.launcher.n_jobs=2"] if launcher == "joblib" else [])]
+    answer = cnnzoo("run", *SWEEP, *through, "seed=1,2", "optimizer.lr=0.01,nan")
     assert answer.returncode == 1, answer.stderr
     folder, alone = in_process
     assert errors(answer.stderr) == errors(alone.stderr)
     assert table(cnnzoo) == table(cnnzoo, str(folder / "outputs"))
     # what is finished does not go to the launcher again
-    again = cnnzoo("run", *SWEEP, f"hydra/launcher={launcher}", "seed=1,2", "optimizer.lr=0.01")
+    again = cnnzoo("run", *SWEEP, *through, "seed=1,2", "optimizer.lr=0.01")
     assert (again.returncode, again.stdout) == (0, "")
     assert again.stderr.count("\n") == 1
     assert "2 of 2 runs are finished already" in again.stderr
@@ -122,8 +124,9 @@ def test_a_killed_sweep_goes_on_and_gives_the_table_of_one_left_alone(cnnzoo, tm
 
 
 @pytest.mark.slow
-def test_the_table_does_not_depend_on_how_the_sweep_was_run(cnnzoo, tmp_path):
+def test_the_table_does_not_depend_on_how_the_sweep_was_run(cnnzoo, tmp_path, monkeypatch):
     """ResNet and DenseNet, three seeds: left alone; killed twice and started again; through each launcher."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
     sweep = ("-m", "model=resnet,densenet", "seed=1,2,3", "dataset=digits", "trainer.max_epochs=3")
 
     def environment(name: str) -> dict[str, str]:
@@ -164,9 +167,8 @@ def test_a_run_whose_process_dies_takes_no_other_along(cnnzoo, tmp_path, monkeyp
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     sweep = [argument for argument in SWEEP if not argument.startswith("model.")]
-    answer = cnnzoo(
-        "run", *sweep, "hydra/launcher=joblib", "model._target_=dying.Net", "+model.die=true,false", "seed=1,2"
-    )
+    sweep += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2"]
+    answer = cnnzoo("run", *sweep, "model._target_=dying.Net", "+model.die=true,false")
     assert answer.returncode == 1
     assert [result["seed"] for result in results(tmp_path)] == [1, 2]
     listed = errors(answer.stderr)
@@ -214,37 +216,59 @@ def test_one_run_over_several_processes_is_a_run_of_a_sweep_too(cnnzoo, tmp_path
     assert [result["seed"] for result in results(tmp_path)] == [1, 2]
 
 
-def test_processes_share_out_the_cuda_devices(tmp_path, monkeypatch):
-    """Three processes on a machine with two devices, as nvidia-smi would list them."""
+@pytest.fixture
+def claim(tmp_path, monkeypatch):
+    """Starts processes that claim a device, on a machine with two as nvidia-smi would list them."""
     fake = tmp_path / "nvidia-smi"
     fake.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: GPU-0)'\necho '  MIG 1g'\necho 'GPU 1: A (UUID: GPU-1)'\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    code = (
-        "import os, sys; from cnnzoo.sweep import claim_cuda_device; claim_cuda_device(); claim_cuda_device()\n"
-        "print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); sys.stdin.read()"
-    )
+    processes = []
 
-    def start(**environment: str) -> subprocess.Popen:
-        return subprocess.Popen(
+    def start(shared: bool, **environment: str) -> subprocess.Popen:
+        code = (
+            f"import os, sys; from cnnzoo.sweep import claim_device; claim_device({shared}); claim_device({shared})\n"
+            "print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); sys.stdin.read()"
+        )
+        process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=os.environ | environment,
         )  # fmt: skip
+        processes.append(process)
+        return process
 
-    processes = [start() for _ in range(3)]
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.communicate()
+
+
+def test_processes_share_out_the_cuda_devices(claim):
+    processes = [claim(True) for _ in range(3)]
     devices = [process.stdout.readline().strip() for process in processes]
     assert sorted(devices) in (["0", "0", "1"], ["0", "1", "1"])
     lonely = processes[[devices.count(device) for device in devices].index(1)]
     lonely.communicate()  # its claim ends with it
-    processes.append(start())
-    assert processes[-1].stdout.readline().strip() == devices[processes.index(lonely)]
-    processes.append(start(CUDA_VISIBLE_DEVICES="GPU-7"))
-    assert processes[-1].stdout.readline().strip() == "GPU-7"
-    for process in processes:
-        if process is not lonely:
-            process.communicate()
+    assert claim(True).stdout.readline().strip() == devices[processes.index(lonely)]
+    assert claim(True, CUDA_VISIBLE_DEVICES="GPU-7").stdout.readline().strip() == "GPU-7"
+
+
+@pytest.mark.parametrize(("environment", "places"), [({}, {"0", "1"}), ({"CUDA_VISIBLE_DEVICES": ""}, {""})])
+def test_processes_wait_for_a_device_of_their_own(environment, places, claim):
+    """The processor is the one device where there is none of CUDA."""
+    running = {process.stdout: process for process in [claim(False, **environment) for _ in range(len(places) + 1)]}
+    told = {}
+    while len(told) < len(places):
+        for stdout in select.select([out for out in running if out not in told], [], [])[0]:
+            told[stdout] = stdout.readline().strip()
+    assert set(told.values()) == places
+    (waiting,) = set(running) - set(told)
+    assert not select.select([waiting], [], [], 1)[0]
+    ended = next(iter(told))
+    running[ended].communicate()
+    assert waiting.readline().strip() == told[ended]
 
 
 def test_how_far_a_sweep_is(tmp_path):
