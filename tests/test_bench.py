@@ -66,7 +66,10 @@ def test_stopwatch_times_the_steps_after_the_warm_up(monkeypatch: pytest.MonkeyP
     assert turn.rate == 2
 
 
-@pytest.mark.parametrize("name", [name for name in training.makers(CPU) if "compiled" not in name])
+COMPILED = ("cnnzoo_compiled", "bare_compiled")
+
+
+@pytest.mark.parametrize("name", [name for name in training.makers(CPU) if name not in COMPILED])
 def test_contestants_train(name: str, small: dict, dataset: Dataset) -> None:
     contestant = training.makers(CPU)[name](small, dataset, CPU)
     before = [p.detach().clone() for p in contestant.model.parameters()]
@@ -80,7 +83,7 @@ def test_contestants_train(name: str, small: dict, dataset: Dataset) -> None:
 
 @pytest.mark.slow
 def test_compiled_contestants_train(small: dict, dataset: Dataset) -> None:
-    for name in ("cnnzoo_compiled", "bare_compiled"):
+    for name in COMPILED:
         test_contestants_train(name, small, dataset)
 
 

@@ -31,7 +31,7 @@ MISTAKES = [
     ("model._target_=cnnzoo.models.resnext.ResNet", ["cnnzoo.models.resnext"]),
     ("trainer.max_epochs=many", ["trainer.max_epochs=many", "a number"]),
     ("trainer.max_epochs=0", ["trainer.max_epochs=0", "at least 1"]),
-    ("trainer.compile=perhaps", ["trainer.compile=perhaps", "bool"]),
+    ("trainer.compile=perhaps", ["trainer.compile=perhaps", "auto, true or false"]),
     ("trainer.precision=bf16", ["trainer.precision=bf16", "bf16-mixed"]),
     ("optimizer.lr=fast", ["optimizer.lr=fast", "a number"]),
     ("optimizer.lr=-1", ["optimizer.lr=-1", "at least 0"]),

@@ -25,6 +25,7 @@ from cnnzoo.models.dpn import DualPathBlock
 from cnnzoo.models.googlenet import InceptionBlock
 from cnnzoo.models.keras import SameConv2d, same_padding
 from cnnzoo.models.layers import concatenate
+from cnnzoo.models.max_pool import MaxPool3x3
 from cnnzoo.models.mnist import InceptionA
 from cnnzoo.models.profile import count, profile
 from cnnzoo.models.resnet import Bottleneck, PreActBottleneck, ZeroPadShortcut
@@ -673,6 +674,52 @@ def test_concatenation_with_dense_gradients(memory_format: torch.memory_format) 
     assert all(gradient.is_contiguous(memory_format=memory_format) for gradient in gradients)
     assert torch.autograd.gradcheck(lambda *x: concatenate(x), parts)
     assert torch.autograd.gradgradcheck(lambda *x: concatenate(x), parts)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "memory_format"),
+    [
+        ((2, 5, 7, 6), torch.float32, torch.contiguous_format),
+        ((2, 5, 7, 6), torch.bfloat16, torch.channels_last),
+        ((3, 4, 1, 1), torch.bfloat16, torch.channels_last),
+    ],
+)
+def test_compiled_max_pooling_is_torchs_own(
+    shape: tuple[int, ...], dtype: torch.dtype, memory_format: torch.memory_format
+) -> None:
+    """Small whole numbers: most windows have several largest pixels, and every sum of gradients is exact."""
+    torch.compiler.reset()
+    x, along = (torch.randint(-2, 3, shape).to(dtype).to(memory_format=memory_format) for _ in range(2))
+
+    def answer(pool: nn.Module) -> list[Tensor]:
+        input = x.clone().requires_grad_()
+        output = pool(input)
+        return [output.detach(), *torch.autograd.grad(output, input, along)]
+
+    compiled = MaxPool3x3()
+    compiled.compile()
+    expected = answer(nn.MaxPool2d(3, stride=1, padding=1))
+    for pool in (compiled, MaxPool3x3()):
+        for own, torchs in zip(answer(pool), expected, strict=True):
+            assert torch.equal(own, torchs)
+    torch.library.opcheck(torch.ops.cnnzoo.max_pool_3x3.default, (x.requires_grad_(),))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_every_network_can_be_compiled(model: str) -> None:
+    """Traced as a whole and differentiated; what generates the code afterwards is not ours."""
+    torch.compiler.reset()
+    net, images, labels = small(model)
+    plain = copy.deepcopy(net)
+    net.compile(backend="aot_eager", fullgraph=True)
+    for network in (net, plain):
+        torch.manual_seed(0)  # dropout
+        output = network(images)
+        output = output if isinstance(output, tuple) else (output,)
+        sum(F.cross_entropy(logits, labels) for logits in output).backward()
+    for own, expected in zip(net.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, expected.grad, rtol=1e-3, atol=1e-4)
 
 
 def test_auxiliary_heads_speak_in_training_only() -> None:

@@ -19,6 +19,7 @@ from cnnzoo.errors import UserError
 from cnnzoo.evaluate import evaluate_weights
 from cnnzoo.results.record import locked, run_folder
 from cnnzoo.run import run
+from cnnzoo.training import devices
 from cnnzoo.training.checkpoints import AtomicCheckpointIO
 
 # A ResNet small enough for seconds.
@@ -231,6 +232,34 @@ def test_a_compiled_network_trains_to_the_same_weights_names(small):
     assert compiled["test_loss"] == pytest.approx(plain["test_loss"], rel=0.2)
     state = torch.load(run_folder(config) / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     assert not any("_orig_mod" in key for key in state)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "long", "compiler", "expected"),
+    [
+        ((), 10, True, True),
+        ((), 10, False, False),
+        ((), 10_000, True, False),
+        (("trainer.compile=true",), 10_000, True, True),
+        (("trainer.compile=false",), 10, True, False),
+    ],
+)
+def test_long_trainings_are_compiled_where_that_works(overrides, long, compiler, expected, small, monkeypatch, caplog):
+    compiled = []
+    devices._has_compiler.cache_clear()
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, mode: compiled.append(module))
+    monkeypatch.setattr(devices, "_WORTH_COMPILING", long)
+
+    def probe(function):
+        if not compiler:
+            raise RuntimeError("no C++ compiler found\nand much more")
+        return function
+
+    monkeypatch.setattr(torch, "compile", probe)
+    assert run(small(*overrides), "")["status"] == "completed"
+    assert len(compiled) == expected
+    assert ("does not work here: no C++ compiler found\n" in caplog.text) == (not compiler)
+    devices._has_compiler.cache_clear()
 
 
 def test_the_rate_follows_the_published_schedule(small):

@@ -51,7 +51,8 @@ def serve() -> None:
     config = json.loads(sys.stdin.readline())
     device = training_device(config["trainer"]["accelerator"])
     per_turn = config["dataset"]["batch_size"] * (config["warmup"] + config["steps"] + 1)
-    contestant = Cnnzoo(config, random_dataset(config["dataset"], train=per_turn, test=16), device)
+    dataset = random_dataset(config["dataset"], train=per_turn, test=16)
+    contestant = Cnnzoo(config, dataset, device, compile=config["trainer"]["compile"] is True)
     for line in sys.stdin:
         torch.set_num_threads(json.loads(line))
         images = contestant().images

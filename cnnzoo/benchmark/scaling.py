@@ -1,6 +1,7 @@
 """How speed and memory grow: with the images' size, the data set's, the number of devices, and the sweep's.
 
-Every point has a process of its own; one point a figure, so small differences mean nothing.
+Every point has a process of its own; one point a figure, so small differences mean nothing. The network is compiled
+only where the configuration says `true`, for `auto` would compile it at some of the points.
 """
 
 import tempfile
@@ -50,7 +51,7 @@ def one_training(config: Mapping[str, Any]) -> dict[str, float]:
     device = training_device(config["trainer"]["accelerator"])
     least = config["dataset"]["batch_size"] * (config["warmup"] + config["steps"])
     dataset = random_dataset(config["dataset"], train=max(config.get("train_images", 0), least), test=16)
-    contestant = Cnnzoo(config, dataset, device)
+    contestant = Cnnzoo(config, dataset, device, compile=config["trainer"]["compile"] is True)
     reset_peak_memory(device)
     turn = contestant()
     return {"rate": turn.rate, "peak": peak_memory(device), "data": dataset.train.nbytes}

@@ -26,11 +26,18 @@ from cnnzoo.benchmark.loaders import PREFETCH, pil_loader
 from cnnzoo.benchmark.measure import Turn, in_fresh_process, section, take_turns
 from cnnzoo.benchmark.roofline import CountBytes, device_rates
 from cnnzoo.data.dataset import Dataset
-from cnnzoo.data.module import train_batches
+from cnnzoo.data.module import steps_until, train_batches
 from cnnzoo.errors import UserError, nearest
 from cnnzoo.models.build import build_model, input_shape
 from cnnzoo.models.profile import macs
-from cnnzoo.training.devices import peak_memory, reset_peak_memory, resolve_precision, synchronize, training_device
+from cnnzoo.training.devices import (
+    compiles,
+    peak_memory,
+    reset_peak_memory,
+    resolve_precision,
+    synchronize,
+    training_device,
+)
 from cnnzoo.training.fit import fit
 from cnnzoo.training.optimizers import build_optimizer
 
@@ -124,16 +131,25 @@ class Tutorial(Contestant):
 
 
 class Cnnzoo(Contestant):
-    """`cnnzoo.training.fit.fit` with the run's own settings, on one device, one shortened epoch a turn."""
+    """`cnnzoo.training.fit.fit` with the run's own settings, on one device, one shortened epoch a turn.
 
-    def __init__(self, config: Mapping[str, Any], dataset: Dataset, device: torch.device, **trainer: Any) -> None:
+    `compile` says whether the network is compiled; None: as it would be in a run of the configuration's length.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], dataset: Dataset, device: torch.device, compile: bool | None = None
+    ) -> None:
         super().__init__(config, dataset, device)
+        if compile is None:
+            of_epoch = len(train_batches(dataset, config)) // config["trainer"]["accumulate_grad_batches"]
+            steps = steps_until(config["trainer"]["max_epochs"], of_epoch)
+            compile = compiles(config["trainer"]["compile"], steps, device)
         shortened = {
             **{"devices": 1, "max_epochs": 1, "limit_train_batches": self.warmup + self.steps},
-            **{"limit_val_batches": 1, "check_val_every_n_epoch": 1, "progress_bar": False},
+            **{"limit_val_batches": 1, "check_val_every_n_epoch": 1, "progress_bar": False, "compile": compile},
         }
         logger = {**config["logger"], "graph": False}  # off the clock; a compiled network, at its second turn, has none
-        self.config = {**config, "trainer": {**config["trainer"], **shortened, **trainer}, "logger": logger}
+        self.config = {**config, "trainer": {**config["trainer"], **shortened}, "logger": logger}
         self.dataset = dataset.to(device)
         self.precision = resolve_precision(config["trainer"]["precision"], device)
         there_are = len(train_batches(dataset, config))
@@ -223,6 +239,7 @@ def makers(device: torch.device) -> dict[str, Maker]:
     fastest = {"channels_last": True, "precision": "bf16-mixed"}
     found: dict[str, Maker] = {
         "cnnzoo": Cnnzoo,
+        "cnnzoo_eager": lambda config, dataset, device: Cnnzoo(config, dataset, device, compile=False),
         "cnnzoo_compiled": lambda config, dataset, device: Cnnzoo(config, dataset, device, compile=True),
         "tutorial": Tutorial,
         "bare_fp32": bare(),

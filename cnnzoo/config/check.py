@@ -54,6 +54,8 @@ def check(cfg: Mapping[str, Any]) -> None:
     at_least("loss.label_smoothing", 0, 1)
     _check_augmentation(cfg["augmentation"], cfg["dataset"]["image_size"])
     _check_choice("tta", cfg["tta"], TTA)
+    if cfg["trainer"]["compile"] not in ("auto", True, False):
+        raise UserError(f"trainer.compile={cfg['trainer']['compile']}: expected auto, true or false.")
     _check_choice("trainer.compile_mode", cfg["trainer"]["compile_mode"], COMPILE_MODES)
     if cfg["dataset"]["resident"] not in ("auto", True, False):
         raise UserError(f"dataset.resident={cfg['dataset']['resident']}: expected auto, true or false.")

@@ -61,7 +61,7 @@ class Trainer:
     strategy: str = MISSING
     precision: str = MISSING
     channels_last: bool = MISSING
-    compile: bool = MISSING
+    compile: Any = MISSING  # auto, true or false
     compile_mode: str = MISSING
     accumulate_grad_batches: int = MISSING
     gradient_clip_val: float | None = None

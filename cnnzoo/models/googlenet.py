@@ -23,6 +23,7 @@ from cnnzoo.models.layers import (
     make_activation,
     split_channels,
 )
+from cnnzoo.models.max_pool import MaxPool3x3
 
 # Input channels, output channels, kernel size to the layers of one "same" convolution.
 ConvLayers = Callable[[int, int, int], Sequence[nn.Module]]
@@ -50,7 +51,7 @@ class InceptionBlock(nn.Module):
         self.conv_1x1 = nn.Sequential(*conv(in_channels, out_1x1, 1))
         self.conv_3x3 = nn.Sequential(*conv(in_channels, reduce_3x3, 1), *conv(reduce_3x3, out_3x3, 3))
         self.conv_5x5 = nn.Sequential(*conv(in_channels, reduce_5x5, 1), *conv(reduce_5x5, out_5x5, 5))
-        self.max_pool = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), *conv(in_channels, out_pool, 1))
+        self.max_pool = nn.Sequential(MaxPool3x3(), *conv(in_channels, out_pool, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         branches = (self.conv_1x1, self.conv_3x3, self.conv_5x5)

@@ -1,5 +1,6 @@
 """The one LightningModule, for every network."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,10 @@ from cnnzoo.data.batches import epoch_generator
 from cnnzoo.data.module import steps_until
 from cnnzoo.errors import UserError
 from cnnzoo.results.record import config_hash, identity
+from cnnzoo.training.devices import compiles
 from cnnzoo.training.optimizers import build_optimizer, freeze
+
+log = logging.getLogger(__name__)
 
 
 class RunningMean:
@@ -62,9 +66,12 @@ class Classifier(pl.LightningModule):
         return self.model(images)
 
     def on_train_start(self) -> None:
-        if self.config["trainer"]["compile"]:
+        settings = self.config["trainer"]
+        if compiles(settings["compile"], self.total_steps, self.device):
+            log.info("compiling the network; the first steps take a minute")
+            torch.compiler.reset()  # the runs before this one in a sweep: what it keeps is limited
             # In place, so parameter names stay; here, because TensorBoard's graph was traced before.
-            self.model.compile(mode=self.config["trainer"]["compile_mode"])
+            self.model.compile(mode=settings["compile_mode"])
 
     def on_train_epoch_start(self) -> None:
         # Dropout draws depend on the epoch alone: a run that was resumed goes on as if never interrupted.

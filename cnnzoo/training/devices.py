@@ -45,6 +45,26 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bf16-mixed" if fast else "32-true"
 
 
+_WORTH_COMPILING = 10_000  # optimizer steps: a minute of compilation against 10 to 30 % of each
+
+
+def compiles(setting: bool | str, steps: int, device: torch.device) -> bool:
+    """What `trainer.compile` means for a training of so many steps: `auto` is for long ones, where it can be done."""
+    if setting != "auto":
+        return bool(setting)
+    return steps >= _WORTH_COMPILING and _has_compiler(device)
+
+
+@cache
+def _has_compiler(device: torch.device) -> bool:
+    try:
+        torch.compile(torch.neg)(torch.ones(8, device=device))
+    except Exception as error:  # which ones depends on what is missing
+        log.warning("not compiled, for torch.compile does not work here: %s", str(error).strip().splitlines()[0])
+        return False
+    return True
+
+
 def device_name(device: torch.device) -> str:
     """A name for people: the GPU's, or the processor's with the number of threads that torch uses."""
     if device.type == "cuda":
