@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -16,7 +18,9 @@ from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
 
 from cnnzoo.config import CONF_DIR
-from cnnzoo.config.composition import freeze
+from cnnzoo.config.composition import freeze, to_plain
+from cnnzoo.config.launching import Composer
+from cnnzoo.errors import UserError
 from cnnzoo.results.sweeps import Planned, Progress, SweepRecord
 
 # A network that trains in no time; two learning rates, the second of which no optimizer takes.
@@ -208,6 +212,37 @@ def test_edits_do_not_reach_the_queued_runs_of_a_sweep(tmp_path):
     copies = set((tmp_path / "sweeps").iterdir())
     freeze(loader(), tmp_path / "sweeps")  # the project's own files have not changed: one more copy, of the edited ones
     assert len(set((tmp_path / "sweeps").iterdir()) - copies) == 1
+
+
+def test_jobs_that_differ_in_values_are_composed_as_hydra_composes_them():
+    loader = ConfigLoaderImpl(create_config_search_path(str(CONF_DIR)))
+    master = loader.load_configuration("run", [], RunMode.MULTIRUN)
+    compose = Composer(loader, master)
+    jobs = (
+        *(("model=resnet", f"seed={seed}", "optimizer.lr=" + lr) for seed in (1, 2) for lr in ("0.1", "1e-3")),
+        *(("model=mlp", f"model.widths={widths}") for widths in ("[16]", "[32]", "[]")),
+        *(("model=torchvision", f"+model.more={{{key}: 1}}", f"seed={n}") for key in "ab" for n in (1, 2)),
+        *(
+            (f"experiment=uvadlc/{name}", f"trainer.max_epochs={n}")
+            for name in ("resnet", "densenet")
+            for n in (2, 9.5)
+        ),
+        *((f"name={name}", "scheduler=none", "dataset=digits") for name in ("one", "'two words'", "null")),
+        *(("model._target_=torch.nn." + name, "seed=1") for name in ("Identity", "Flatten")),
+        *(("dataset=mnist", "~seed", "+seed=3", f"dataset.mean={mean}") for mean in ("null", "[0.5]")),
+    )
+    composed = Counter()
+    hydras_own = loader.load_sweep_config
+    for job in jobs:
+        expected = to_plain(hydras_own(master, list(job)))
+        with patch.object(loader, "load_sweep_config", wraps=hydras_own) as calls:
+            assert compose(job) == expected
+        composed[job[0]] += calls.call_count
+    assert composed["model=resnet"] == composed["experiment=uvadlc/resnet"] == composed["dataset=mnist"] == 1
+    for wrong, message in (("optimizer.lr=fast", "expected a number"), ("seed=-1", "expected at least 0")):
+        with pytest.raises(UserError, match=message):
+            compose(("model=resnet", "seed=1", wrong) if "lr" in wrong else ("model=resnet", wrong, "optimizer.lr=1"))
+    assert compose(("model=resnet", "seed=5", "optimizer.lr=0.1"))["seed"] == 5
 
 
 def test_one_run_over_several_processes_is_a_run_of_a_sweep_too(cnnzoo, tmp_path):
