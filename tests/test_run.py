@@ -262,6 +262,23 @@ def test_long_trainings_are_compiled_where_that_works(overrides, long, compiler,
     devices._has_compiler.cache_clear()
 
 
+@pytest.mark.parametrize("setting", ["auto", "true"])
+def test_a_network_that_cannot_be_compiled_trains_as_it_is_unless_it_was_to_be(setting, small, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no code for this one")
+
+    monkeypatch.setattr(devices, "_WORTH_COMPILING", 1)
+    monkeypatch.setattr(devices, "_has_compiler", lambda device: True)
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", fail)
+    torch.compiler.reset()
+    config = small("trainer.max_epochs=1", f"trainer.compile={setting}")
+    if setting == "auto":
+        assert run(config, "")["status"] == "completed"
+    else:
+        with pytest.raises(Exception, match="no code for this one"):
+            run(config, "")
+
+
 def test_the_rate_follows_the_published_schedule(small):
     config = small("trainer.max_epochs=4", "scheduler.milestones=[2,3]", "optimizer.lr=0.01")
     run(config, "")

@@ -70,6 +70,8 @@ class Classifier(pl.LightningModule):
         if compiles(settings["compile"], self.total_steps, self.device):
             log.info("compiling the network; the first steps take a minute")
             torch.compiler.reset()  # the runs before this one in a sweep: what it keeps is limited
+            # A network that cannot be compiled trains as it is, unless it was to be compiled.
+            torch._dynamo.config.suppress_errors = settings["compile"] == "auto"
             # In place, so parameter names stay; here, because TensorBoard's graph was traced before.
             self.model.compile(mode=settings["compile_mode"])
 
