@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -32,6 +33,10 @@ def main(cfg: DictConfig) -> None:
         raise UserError("weights=… is missing: a file, a run's folder, or 'published'.")
     if cfg.format not in FORMATS:
         raise UserError(f"format={cfg.format}: expected one of {', '.join(FORMATS)}.{nearest(cfg.format, FORMATS)}")
+    if Path(cfg.weights).is_dir():
+        for override in HydraConfig.get().overrides.task:
+            if override.lstrip("+~").startswith(("model", "experiment", "image_size", "name", "dataset=")):
+                log.warning("%s does not count: the run's own network and data do", override)
     result = evaluate_weights(to_plain(cfg))
     if cfg.format == "json":
         print(json.dumps(result, indent=2))

@@ -30,9 +30,12 @@ log = logging.getLogger("cnnzoo.run")
 @command("run", around=sweep.around)
 def main(cfg: DictConfig) -> float | None:
     """Returns the validation accuracy, the one figure that a search may see."""
-    sweep.set_up_job()
+    watched_elsewhere = sweep.set_up_job()
+    config = to_plain(cfg)
+    if watched_elsewhere:
+        config["trainer"]["progress_bar"] = False
     command_line = "python -m cnnzoo.run " + shlex.join(HydraConfig.get().overrides.task)
-    return run(to_plain(cfg), command_line, Trial.of_this_process())["val_accuracy"]
+    return run(config, command_line, Trial.of_this_process())["val_accuracy"]
 
 
 def run(config: Mapping[str, Any], command_line: str, trial: Trial | None = None) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from cnnzoo.config import JobError, command_line
 from cnnzoo.config.cuda import cuda_devices
 from cnnzoo.config.launching import Job, Launch
 from cnnzoo.console import console, set_up_logging
+from cnnzoo.errors import UserError
 from cnnzoo.results import record
 from cnnzoo.results.sweeps import Planned, Progress, SweepRecord
 
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 def around(jobs: Sequence[Job], launch: Launch, hydra: DictConfig) -> Sequence[JobReturn]:
     """Skips the runs that are finished and launches the others, watched."""
     set_up_logging()
+    _check_launcher(hydra)
     returns = {n: returned for n, job in enumerate(jobs) if (returned := _finished(job)) is not None}
     if returns:
         log.info("%d of %d runs are finished already (rerun=true starts over)", len(returns), len(jobs))
@@ -46,7 +48,25 @@ def around(jobs: Sequence[Job], launch: Launch, hydra: DictConfig) -> Sequence[J
         planned = own.add(command_line(), [_planned(job) for job in jobs])
         with own.running(), _watched(planned, own, elsewhere=not _in_this_process(hydra)):
             returns |= zip(todo, _launch([jobs[number] for number in todo], launch, hydra), strict=True)
+        for number in todo:
+            file = record.run_folder(jobs[number].config) / "run.log"
+            if isinstance(error := returns[number]._return_value, Exception) and file.is_file():
+                error.add_note(f"its log: {file}")
     return [returns[number] for number in range(len(jobs))]
+
+
+def _check_launcher(hydra: DictConfig) -> None:
+    """Raises UserError for settings that the launcher itself answers with a riddle, or not at all."""
+    settings = hydra.launcher
+    if _launcher(hydra) == "JoblibLauncher" and settings.n_jobs == 0:
+        raise UserError("hydra.launcher.n_jobs=0: expected the number of runs at once, or -1 for one a core.")
+    if _launcher(hydra) == "RayLauncher" and settings.ray.init.get("address") is None:
+        wanted, there_are = settings.ray.remote.get("num_gpus") or 0, len(cuda_devices())
+        if wanted > there_are:
+            raise UserError(
+                f"hydra.launcher.ray.remote.num_gpus={wanted}: this machine has {there_are} CUDA devices, so no run"
+                " would ever start. Ask for fewer, or join a cluster with hydra.launcher.ray.init.address=auto."
+            )
 
 
 def _launch(jobs: Sequence[Job], launch: Launch, hydra: DictConfig) -> Sequence[JobReturn]:
@@ -118,7 +138,9 @@ def _in_this_process(hydra: Any) -> bool:
 def _watched(jobs: Sequence[Planned], own: SweepRecord, elsewhere: bool) -> Iterator[None]:
     """Says how far the sweep is whenever a run ends and, while they run elsewhere, in a line of the terminal."""
     progress = Progress(jobs, since=own.began)
-    progress.look()  # what was finished before is no news
+    state, _ = progress.look()  # what was finished before is no news
+    if elsewhere:
+        log.info("%s", state)
     over = threading.Event()
     line = console.status("") if elsewhere and console.is_terminal else nullcontext()
 
@@ -156,14 +178,18 @@ def _outcome(job: Planned) -> str:
     return record.describe(result) + f": {job.folder}"
 
 
-def set_up_job() -> None:
-    """Logging and, among processes on one machine, a device for the run that this process is about to do."""
+def set_up_job() -> bool:
+    """Logging and, among processes on one machine, a device for the run that this process is about to do.
+
+    Returns whether another process watches over it.
+    """
     hydra = HydraConfig.get()
     elsewhere = hydra.mode == RunMode.MULTIRUN and not _in_this_process(hydra)
     set_up_logging(logging.WARNING if elsewhere else logging.INFO)  # there the lines of many runs would mingle
     if hydra.mode == RunMode.MULTIRUN and _launcher(hydra) in ("JoblibLauncher", "LocalLauncher"):
         # joblib keeps to n_jobs processes by itself; submitit starts them all
         claim_device(shared=_launcher(hydra) == "JoblibLauncher")
+    return elsewhere
 
 
 _claimed: list[IO[str]] = []

@@ -138,6 +138,18 @@ def test_a_killed_run_goes_on_and_ends_as_one_left_alone(small, tmp_path):
     assert np.array_equal(*(np.load(f / "predictions.npz")["logits"] for f in (folder, reference)))
 
 
+def test_ctrl_c_stops_a_training_with_a_word_on_how_to_go_on(tmp_path):
+    command = [sys.executable, "-m", "cnnzoo.run", *SMALL, "trainer.max_epochs=200"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not any(len(f.read_text()) > 200 for f in tmp_path.rglob("metrics.csv")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate()
+    assert process.returncode == 130, told
+    assert told.endswith("interrupted; the same command goes on from the last checkpoint\n")
+    assert not list(tmp_path.rglob("result.json"))
+
+
 def test_a_checkpoint_is_whole_or_the_old_one(tmp_path, monkeypatch):
     file = tmp_path / "checkpoints" / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"epoch": 1}, file)

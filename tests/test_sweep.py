@@ -73,6 +73,9 @@ def test_failures_stop_nothing_and_are_listed_with_their_commands(in_process):
     assert len(listed) == 4
     assert all("learning rate: nan" in line for line in listed[2:])
     assert [line.split("seed=")[1].split()[0] for line in listed[:2]] == ["1", "2"]
+    logs = [line.partition("its log: ")[2] for line in answer.stderr.splitlines() if "its log: " in line]
+    assert all("learning rate: nan" in Path(log).read_text() for log in logs)
+    assert len(logs) == 2
     assert "4 runs: 2 done, 2 failed" in answer.stderr
 
 
@@ -179,6 +182,22 @@ def test_a_run_whose_process_dies_takes_no_other_along(cnnzoo, tmp_path, monkeyp
     assert len(listed) == 4
     assert all("Its process died" in line for line in listed[2:])
     assert all("+model.die=true" in line.lower() for line in listed[:2])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("hydra/launcher=joblib", "hydra.launcher.n_jobs=0"), "hydra.launcher.n_jobs=0: expected the number of runs"),
+        (("hydra/launcher=ray", "hydra.launcher.ray.remote.num_gpus=0.25"), "num_gpus=0.25: this machine has 0 CUDA"),
+    ],
+)
+def test_settings_with_which_no_run_would_start_are_refused(overrides, message, cnnzoo, monkeypatch):
+    pytest.importorskip(overrides[0].partition("=")[2])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    answer = cnnzoo("run", *SWEEP, *overrides, "seed=1,2")
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: ")
+    assert message in answer.stderr
 
 
 def test_a_launcher_that_does_not_work_here_says_so(cnnzoo):

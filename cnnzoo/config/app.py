@@ -102,6 +102,8 @@ def _report(error: Exception, overrides: Sequence[str], with_traceback: bool) ->
     if with_traceback:
         print(error.trace, end="", file=sys.stderr) if isinstance(error, JobError) else traceback.print_exception(error)
     print(f"error: {_explain(error)}", file=sys.stderr)
+    for note in getattr(error, "__notes__", ()):
+        print(f"  {note}", file=sys.stderr)
     if overrides:
         print(f"  again with: {command_line(overrides)}", file=sys.stderr)
     if not with_traceback and not isinstance(error, UserError | JobError | HydraException | OmegaConfBaseException):
@@ -130,6 +132,9 @@ def _explain(error: BaseException) -> str:
             return f"{group}={choice}: no such choice.{nearest(choice, options)}{listed}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not of the form KEY=VALUE or GROUP=CHOICE. {error}"
+    if ambiguous := re.match(r"Ambiguous value for argument '([^=]+)=(.*)'", str(error)):
+        key, values = ambiguous.groups()
+        return f"{key}={values}: several values. -m makes a sweep of them, {key}=[{values}] a list."
     cause: BaseException = error
     while isinstance(cause, ConfigCompositionException) and cause.__cause__ is not None:
         cause = cause.__cause__

@@ -75,7 +75,10 @@ def scan(folders: Sequence[str | os.PathLike[str]], configurations: Configuratio
     """
     for folder in folders:
         if not Path(folder).is_dir():
-            raise UserError(f"{folder}: there is no such folder. Give the folder that the runs lie under: outputs")
+            raise UserError(
+                f"{folder}: there is no such folder. Runs lie under paths.outputs: CNNZOO_OUTPUTS if that is set,"
+                " else outputs."
+            )
     interned: dict[Any, Any] = {}  # thousands of runs share their versions, devices and published figures
     for path, names in _walk([os.fspath(folder) for folder in folders]):
         if names is None:

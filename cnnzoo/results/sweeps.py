@@ -41,8 +41,9 @@ class State:
 
     def __str__(self) -> str:
         parts = [f"{self.counts[state]} {name}" for state, name in _NAMES.items() if self.counts[state]]
+        count = self.counts.total()
         left = f"; about {duration(self.seconds_left)} left" if self.seconds_left else ""
-        return f"{self.counts.total()} runs: {', '.join(parts)}{left}"
+        return f"{count} {'run' if count == 1 else 'runs'}: {', '.join(parts)}{left}"
 
 
 _NAMES = {"completed": "done", "running": "running", "pruned": "pruned", "failed": "failed", "to go": "to go"}
@@ -163,7 +164,7 @@ def _epochs(job: Planned) -> int:
 
 def unfinished_sweeps(folder: Path) -> list[str]:
     """A line on each sweep with runs at or below `folder` that goes on, or was interrupted before all were done."""
-    lines = []
+    lines, sweeps = [], {}
     roots = [base / FOLDER for base in (folder.absolute(), *folder.absolute().parents[:3])]
     for file in sorted(file for root in roots for file in root.glob("*/sweep.json")):
         record = SweepRecord(file.parent)
@@ -183,5 +184,6 @@ def unfinished_sweeps(folder: Path) -> list[str]:
             lines.append(f"sweep of {content.get('started')}: {state}")
         elif state.counts["to go"] or state.counts["running"]:
             ended = "its jobs run elsewhere, or it was interrupted"
-            lines.append(f"sweep of {content.get('started')} ({ended}): {state}; again with: {content.get('command')}")
-    return lines
+            command = content.get("command")  # of one that was interrupted several times, the last is told of
+            sweeps[command] = f"sweep of {content.get('started')} ({ended}): {state}; again with: {command}"
+    return [*lines, *sweeps.values()]

@@ -162,5 +162,11 @@ class ProgressBar(pl.Callback):
             )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop()  # or the terminal stays without a cursor
+
+    def _stop(self) -> None:
         if self.progress is not None:
             self.progress.stop()

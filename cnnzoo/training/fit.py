@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -118,14 +119,18 @@ def fit(
         )
     except (ValueError, pl.utilities.exceptions.MisconfigurationException) as error:
         raise UserError(f"trainer: {error}") from error
-    trainer.fit(
-        Classifier(model, config),
-        datamodule=DataModule(dataset, config),
-        ckpt_path=checkpoint if checkpoint.is_file() else None,
-        weights_only=True,
-    )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(
+            Classifier(model, config),
+            datamodule=DataModule(dataset, config),
+            ckpt_path=checkpoint if checkpoint.is_file() else None,
+            weights_only=True,
+        )
+    except SystemExit as exit:
+        # Lightning's answer to an interruption, after it has seen to it that there will be no other.
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt from exit
     rows = read_metrics(folder)
     return Fit(
         best_checkpoint=folder / "checkpoints" / "best.ckpt",
@@ -187,7 +192,9 @@ def _number_of_devices(devices: Any, device: torch.device) -> int | list[int]:
         return devices
     if device.type == "cuda" and isinstance(devices, list) and devices:
         return devices
-    expected = "auto, a number or a list of indices" if device.type == "cuda" else "auto or a number of processes"
+    expected = (
+        "auto, a number or a list of indices" if device.type == "cuda" else "auto or a number of processes, 1 or more"
+    )
     raise UserError(f"trainer.devices={devices}: on {device.type} expected {expected}.")
 
 
