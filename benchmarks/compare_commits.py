@@ -3,7 +3,7 @@
 python benchmarks/compare_commits.py main~5
 python benchmarks/compare_commits.py v0.1.0 --rounds 9 model=densenet optimizer=adam steps=10
 
-Both run with this environment's packages, in processes of their own that take turns. The commit is checked out into a
+Both run with this environment's packages, interleaved, each in a process of its own. The commit is checked out into a
 temporary git worktree and must be one that has `cnnzoo.bench`.
 """
 
@@ -45,21 +45,31 @@ def main() -> None:
 
 
 def is_loss(ratios: Sequence[float], tolerance: float = TOLERANCE) -> bool:
-    """Whether at least three quarters of the rounds lost more than `tolerance`: noise hits both sides alike."""
+    """Whether at least three quarters of the rounds lost more than `tolerance`: noise affects both sides equally."""
     return 4 * sum(ratio < 1 - tolerance for ratio in ratios) >= 3 * len(ratios)
 
 
 def images_per_second(tree: Path, overrides: Sequence[str]) -> float:
-    command = [
-        *(sys.executable, "-m", "cnnzoo.bench", "what=training", "contestants=[cnnzoo]", "rounds=1", "format=json"),
-        *overrides,
-    ]
+    """Median training throughput of the code in `tree`, measured by its own `cnnzoo.bench`."""
+    command = [sys.executable, "-m", "cnnzoo.bench", "what=training", "contestants=[cnnzoo]", "rounds=1", "format=json"]
     data = Path(os.environ.get("CNNZOO_DATA", "data")).absolute()
     # In the tree's own folder, which Python searches before the installed packages.
-    answer = subprocess.run(
-        command, cwd=tree, env={**os.environ, "CNNZOO_DATA": str(data)}, stdout=subprocess.PIPE, text=True, check=True
+    done = subprocess.run(
+        [*command, *overrides_for(tree, overrides)],
+        cwd=tree,
+        env={**os.environ, "CNNZOO_DATA": str(data)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
-    return json.loads(answer.stdout)["sections"]["training"]["contestants"]["cnnzoo"]["median"]
+    return float(json.loads(done.stdout)["sections"]["training"]["contestants"]["cnnzoo"]["median"])
+
+
+def overrides_for(tree: Path, overrides: Sequence[str]) -> list[str]:
+    """Return the overrides under the names that the options have in `tree`: `warmup_steps` was `warmup` once."""
+    if "warmup_steps:" in (tree / "conf" / "bench.yaml").read_text(encoding="utf-8"):
+        return list(overrides)
+    return [override.replace("warmup_steps=", "warmup=") for override in overrides]
 
 
 def git(*arguments: str) -> None:

@@ -1,12 +1,12 @@
-"""Accuracy and seconds of a speed recipe: as many runs as asked for in one process, after one that warms up.
+"""Accuracy and seconds of a speed recipe: any number of runs in one process, after one for warming up.
 
 python benchmarks/speedrun.py --runs 20 trainer.compile=true
 python benchmarks/speedrun.py --runs 20 experiment=speedrun/cifar10_94_sgd trainer.compile=true
 
-Every run is an ordinary one, `cnnzoo.run` with another seed, started over if it was there. As published, `seconds` are
-of what the network learns from images before training, of the training, and of the test, with test-time augmentation
-where the recipe has it; the images lie on the device by then. Compilation happens in the warm-up and is shown apart:
-`warm_up_seconds` are that run's in the same sense, `wall_seconds` those of a whole run, reading and writing included.
+Every run is an ordinary one, `cnnzoo.run` with another seed, and replaces a finished one. As published, `seconds`
+cover the initialisation from images, training, and the test, with test-time augmentation if the recipe has it; the
+images are on the device by then. Compilation happens in the warm-up and is reported separately: `warm_up_seconds` are
+those of that run, `wall_seconds` those of a whole run, reading and writing included.
 """
 
 import argparse
@@ -20,16 +20,16 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from cnnzoo.config import compose, to_plain
+from cnnzoo.config import compose
 from cnnzoo.console import set_up_logging
-from cnnzoo.results.record import write_atomically
-from cnnzoo.results.statistics import t_interval
+from cnnzoo.io import write_atomically
+from cnnzoo.results.stats import t_interval
 from cnnzoo.run import run
 
 log = logging.getLogger("cnnzoo.speedrun")
 
-FIGURES = ("test_accuracy", "test_accuracy_tta", "seconds", "train_seconds", "test_seconds", "wall_seconds")
-SAME = ("model", "dataset", "params", "macs", "epochs", "device", "precision", "versions", "git_commit", "config")
+METRICS = ("test_accuracy", "test_accuracy_tta", "seconds", "train_seconds", "test_seconds", "wall_seconds")
+SHARED = ("model", "dataset", "params", "macs", "epochs", "device", "precision", "versions", "git_commit", "config")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--runs", type=int, default=10, help="seeds 1, 2, …, after seed 0 for the warm-up (%(default)s)"
     )
     parser.add_argument(
-        "--out", type=Path, help="a file for the figures of all runs, such as benchmarks/results/….json"
+        "--out", type=Path, help="a file for the metrics of all runs, such as benchmarks/results/….json"
     )
     options = parser.parse_intermixed_args(arguments)
     if options.runs < 1:
@@ -56,22 +56,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(overrides: Sequence[str], runs: int) -> dict[str, Any]:
-    """Figures of `runs` runs, their mean, standard deviation and the mean's 95 % interval (Student's t)."""
+    """Return the metrics of `runs` runs, their mean, standard deviation and the mean's 95 % interval (Student's t)."""
     if not any(override.startswith("experiment=") for override in overrides):
         overrides = ["experiment=speedrun/cifar10_94", *overrides]
     results = [one(overrides, seed) for seed in range(runs + 1)]
     warm_up, results = results[0], results[1:]
-    report = {key: results[0][key] for key in SAME}
+    report = {key: results[0][key] for key in SHARED}
     report["config"] = {key: value for key, value in report["config"].items() if key != "seed"}
-    for figure in FIGURES:
-        if figure in results[0]:
-            values = [result[figure] for result in results]
-            report[figure] = {
-                "mean": fmean(values), "std": stdev(values) if runs > 1 else None, "interval95": t_interval(values),
-            }  # fmt: skip
+    for metric in METRICS:
+        if metric in results[0]:
+            values = [result[metric] for result in results]
+            report[metric] = {
+                "mean": fmean(values),
+                "std": stdev(values) if runs > 1 else None,
+                "interval95": t_interval(values),
+            }
     report["warm_up_seconds"] = warm_up["seconds"]
     report["runs"] = [
-        {key: result[key] for key in ("seed", *FIGURES, "images_per_second", "peak_memory_bytes") if key in result}
+        {key: result[key] for key in ("seed", *METRICS, "images_per_second", "peak_memory_bytes") if key in result}
         for result in results
     ]
     return report
@@ -80,7 +82,7 @@ def measure(overrides: Sequence[str], runs: int) -> dict[str, Any]:
 def one(overrides: Sequence[str], seed: int) -> dict[str, Any]:
     started = time.perf_counter()
     words = [*overrides, f"seed={seed}"]
-    config = to_plain(compose([*words, "rerun=true", "trainer.progress_bar=false"]))
+    config = compose([*words, "rerun=true", "trainer.progress_bar=false"])
     result = run(config, "python -m cnnzoo.run " + shlex.join(words))
     return {
         **result,
@@ -91,12 +93,12 @@ def one(overrides: Sequence[str], seed: int) -> dict[str, Any]:
 
 def summary(report: dict[str, Any]) -> str:
     lines = [f"{report['model']} on {report['dataset']}, {len(report['runs'])} runs, {report['device']}"]
-    for figure in FIGURES:
-        if figure not in report:
+    for metric in METRICS:
+        if metric not in report:
             continue
-        scale, unit = (100, "%") if "accuracy" in figure else (1, "s")
-        mean, std, interval = (report[figure][key] for key in ("mean", "std", "interval95"))
-        text = f"{figure:18}{scale * mean:8.3f}"
+        scale, unit = (100, "%") if "accuracy" in metric else (1, "s")
+        mean, std, interval = (report[metric][key] for key in ("mean", "std", "interval95"))
+        text = f"{metric:18}{scale * mean:8.3f}"
         if std is not None:
             text += f" ± {scale * std:.3f} {unit}, 95 % interval {scale * interval[0]:.3f} – {scale * interval[1]:.3f}"
         lines.append(f"{text} {unit}")

@@ -18,11 +18,11 @@ VERBS = {
 
 
 def main() -> None:
-    """Imports the verb's module only, so that no command waits for what it does not use."""
+    """Import the module of the verb that is typed, and no other."""
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in ("-h", "--help"):
         lines = "\n".join(f"  {name:10} {text}" for name, text in VERBS.items())
-        print(f"usage: cnnzoo VERB ...\n\n{lines}\n\ncnnzoo VERB --help tells more.")
+        print(f"usage: cnnzoo VERB ...\n\n{lines}\n\ncnnzoo VERB --help has the details.")
     elif verb == "--version":
         print(__version__)
     elif verb == "-sc":
@@ -36,7 +36,10 @@ def main() -> None:
 
 
 def _complete() -> None:
-    """Tab completion, after `eval "$(cnnzoo -sc install=bash)"`: verbs here, what follows them is Hydra's part."""
+    """Tab completion, after `eval "$(cnnzoo -sc install=bash)"`: of verbs here, of what follows them by Hydra.
+
+    Hydra completes the line of a program without verbs, so it is given the line without the verb.
+    """
     words = os.environ.get("COMP_LINE", "").split()
     installing = sys.argv[2:] and sys.argv[2].startswith(("install", "uninstall"))
     if not installing and len(words) > 1 and words[1] in VERBS:

@@ -3,6 +3,8 @@
     python -m cnnzoo.compare outputs
     python -m cnnzoo.compare outputs dataset=cifar10 model=resnet,densenet --columns model,test,params,optimizer.lr
     python -m cnnzoo.compare outputs --tests --out table.tex
+    python -m cnnzoo.compare outputs --pivot dataset
+    python -m cnnzoo.compare outputs --diff 'model=resnet optimizer.lr=0.1' 'model=resnet optimizer.lr=0.01'
     python -m cnnzoo.compare outputs --status
 
 All seeds of one configuration make one row. Reads plain files only: no torch.
@@ -10,27 +12,30 @@ All seeds of one configuration make one row. Reads plain files only: no torch.
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from cnnzoo.errors import UserError
+from cnnzoo.io import write_atomically
 from cnnzoo.results import columns, render
-from cnnzoo.results.configurations import Configurations
-from cnnzoo.results.progress import progress
-from cnnzoo.results.record import write_atomically
-from cnnzoo.results.scan import Run
-from cnnzoo.results.sweeps import unfinished_sweeps
-from cnnzoo.results.table import compare, find
+from cnnzoo.results.load import find_runs
+from cnnzoo.results.table import INTERNAL, Table, build_table
+
+Output = tuple[list[dict[str, Any]], list[render.Grid], list[str]]  # records for programs, tables for people, notes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code, 1 with a message on stderr where the user can put something right."""
+    """Run the command; returns its exit code, 1 with a message on stderr if the user can put something right."""
     try:
-        return _run(_parser().parse_intermixed_args(argv))  # options may stand between folders and filters
+        arguments = _parser().parse_intermixed_args(argv)  # options may stand between folders and filters
+        return _run(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", "\n".join(map(render.clean, str(error).splitlines())), file=sys.stderr)
         return 1
     except BrokenPipeError:  # … | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -41,24 +46,30 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cnnzoo compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "where",
-        nargs="+",
+        nargs="*",
         metavar="FOLDER or KEY=VALUE[,VALUE…]",
-        help="folders that runs lie under, and filters: model, dataset, seed, device or any key of the configuration",
+        help="folders that runs lie under, and filters: model, dataset, seed, status, device or any key of the"
+        " configuration",
     )
-    parser.add_argument("--format", choices=render.FORMATS, help="default: by the suffix of --out, else a table")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of on stdout")
-    parser.add_argument(
-        "--columns", metavar="A,B,…", help=f"{', '.join(columns.COLUMNS)}, or keys of the configuration"
+    add("--format", choices=render.FORMATS, help="default: by the suffix of --out, else a table")
+    add("--out", type=Path, metavar="FILE", help="write there instead of on stdout")
+    names = ", ".join(columns.COLUMNS)
+    add("--columns", metavar="A,B,…", help=f"{names}, or keys of the configuration; {columns.ALL}: every one of these")
+    add("--sort", metavar="COLUMN", help="accuracy and speed from the highest, others from the smallest")
+    add("--reverse", action="store_true", help="turn the order round")
+    add("--transpose", action="store_true", help="networks side by side")
+    add("--tests", action="store_true", help="is a difference more than chance? every pair is tested")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--pivot", choices=["dataset"], help="networks × data sets")
+    instead.add_argument(
+        "--diff", nargs=2, metavar=("A", "B"), help="settings that differ between two rows (label or filters) or runs"
     )
-    parser.add_argument(
-        "--sort", metavar="COLUMN", help="accuracy and speed from the highest, others from the smallest"
+    instead.add_argument(
+        "--status", action="store_true", help="which runs are done, running, failed or unfinished, and what is left"
     )
-    parser.add_argument("--reverse", action="store_true", help="turn the order round")
-    parser.add_argument("--tests", action="store_true", help="is a difference more than chance? every pair is tested")
-    parser.add_argument("--status", action="store_true", help="which runs are done, running, failed or unfinished")
-    parser.add_argument("--transpose", action="store_true", help="networks side by side")
     return parser
 
 
@@ -66,75 +77,105 @@ def _run(arguments: argparse.Namespace) -> int:
     style = arguments.format or _format_of(arguments.out)
     if arguments.transpose and style == "json":
         raise UserError("--transpose: JSON is a list of rows; use another --format.")
-
-    configurations = Configurations()
-    folders, runs = find(arguments.where, configurations)
+    for option in ("pivot", "diff", "status"):
+        if getattr(arguments, option) and (arguments.tests or arguments.columns):
+            raise UserError(f"--{option}: a table of its own; leave out --{'tests' if arguments.tests else 'columns'}.")
+    on_terminal = style is None and arguments.out is None and sys.stdout.isatty()
+    folders, runs = find_runs(arguments.where or [name for name in arguments.diff or () if Path(name).is_dir()])
     if arguments.status:
-        records, grids, notes = progress(runs)
-        notes += [line for folder in folders for line in unfinished_sweeps(Path(folder))]
+        records, grids, notes = _status(folders, runs)
     else:
-        records, grids, notes = _table(runs, configurations, arguments, ", ".join(folders))
-    _output(records, grids, notes, style, arguments)
+        table = build_table(runs)
+        if table.rows.empty and not arguments.diff:
+            raise UserError("\n  ".join([f"{', '.join(folders)}: no completed run to compare.", *table.notes]))
+        records, grids, notes = _table(table, arguments, shutil.get_terminal_size().columns if on_terminal else None)
+    if arguments.transpose and grids:
+        grids[0] = grids[0].transposed()
+    if on_terminal:
+        render.terminal(grids, notes)
+    else:
+        _write(_text(records, grids, notes, style or "md", arguments.transpose), arguments.out)
     return 0
 
 
-def _table(
-    runs: Sequence[Run], configurations: Configurations, arguments: argparse.Namespace, where: str
-) -> tuple[list[dict[str, Any]], list[render.Grid], list[str]]:
-    comparison = compare(runs, configurations)
-    if not comparison.rows:
-        raise UserError("\n  ".join([f"{where}: no completed run to compare.", *comparison.notes]))
-    rows = columns.order(comparison.rows, arguments.sort, arguments.reverse, configurations)
-    matrices: list[render.Grid] = []
-    notes = comparison.notes
-    if arguments.tests:
-        from cnnzoo.results.significance import compare_pairs  # numpy and scipy: only where they are needed
+def _status(folders: Sequence[str], runs: pd.DataFrame) -> Output:
+    from cnnzoo.results.status import status
+    from cnnzoo.sweep.status import unfinished_sweeps
 
-        matrices, remarks = compare_pairs(rows)
+    records, grids, notes = status(runs)
+    return records, grids, notes + [line for folder in folders for line in unfinished_sweeps(Path(folder))]
+
+
+def _table(table: Table, arguments: argparse.Namespace, width: int | None) -> Output:
+    """The table that was asked for; `width` is that of the terminal, if it is to be seen there."""
+    if arguments.diff:
+        from cnnzoo.results.diff import diff
+
+        records, grid, notes = diff(arguments.diff, table)
+        return records, [grid], notes
+    rows = columns.order(table.rows, table.runs, arguments.sort, arguments.reverse)
+    if arguments.pivot:
+        from cnnzoo.results.pivot import pivot
+
+        records, grid, notes = pivot(table, rows)
+        return records, [grid], notes + table.notes
+    matrices: list[render.Grid] = []
+    notes = table.notes
+    if arguments.tests:
+        from cnnzoo.results.pairwise import compare_pairs  # scipy.stats: only if it is needed
+
+        tested, matrices, remarks = compare_pairs(rows, table.runs)
+        rows = rows.join(tested)
         notes = remarks + notes
     names = [name.strip() for name in arguments.columns.split(",")] if arguments.columns else None
-    shown = columns.choose(names, rows, configurations)
-    grid = render.Grid(
-        "",
-        [column.title for column in shown],
-        [[column.show(row.values) for column in shown] for row in rows],
-        [column.is_text for column in shown],
-    )
-    fields = [field for column in shown for field in column.fields] if names else list(rows[0].values)
-    records = [{field: row.values.get(field) for field in fields} for row in rows]
-    notes = columns.said_once(rows, shown) + notes
-    return records, [grid.transposed() if arguments.transpose else grid, *matrices], notes
+    shown = columns.choose(names, rows, table.runs)
+    fields = dict.fromkeys(field for column in shown for field in column.fields)
+    records = _records(rows[list(fields)] if names else rows.drop(columns=INTERNAL))
+    grid = _grid(rows, shown)
+    if names is None and width is not None and not arguments.transpose:
+        shown, hidden = columns.fit(shown, grid, width)
+        grid = _grid(rows, shown)
+        if hidden:
+            keys = ", ".join(column.key for column in hidden)
+            notes = [f"columns that do not fit here (--columns {columns.ALL} shows them): {keys}", *notes]
+    return records, [grid, *matrices], columns.agreements(rows, shown) + notes
 
 
-def _output(
-    records: Sequence[dict[str, Any]],
-    grids: Sequence[render.Grid],
-    notes: Sequence[str],
-    style: str | None,
-    arguments: argparse.Namespace,
-) -> None:
+def _grid(rows: pd.DataFrame, shown: Sequence[columns.Column]) -> render.Grid:
+    body = [[column.show(row) for column in shown] for row in columns.as_dicts(rows)]
+    return render.Grid("", [column.title for column in shown], body, [column.is_text for column in shown])
+
+
+def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows in plain containers, None for what is not known."""
+    return columns.as_dicts(rows.astype(object).where(rows.notna(), None))
+
+
+def _text(
+    records: Sequence[dict[str, Any]], grids: Sequence[render.Grid], notes: Sequence[str], style: str, transpose: bool
+) -> str:
     if style in ("json", "csv"):  # stdout is for programs, so what a reader must know goes to stderr
-        text = render.as_json(records) if style == "json" else render.as_csv(records, arguments.transpose)
         for note in notes:
-            print(note, file=sys.stderr)
-    elif style is None and sys.stdout.isatty():
-        return render.terminal(grids, notes)
-    else:
-        text = {"tex": render.latex, "html": render.page}.get(style or "md", render.markdown)(grids, notes)
-    if arguments.out is None:
+            print(render.clean(note), file=sys.stderr)
+        return render.as_json(records) if style == "json" else render.as_csv(records, transpose)
+    return {"tex": render.latex, "html": render.page, "md": render.markdown}[style](grids, notes)
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
         print(text, end="")
         return
     try:
-        write_atomically(arguments.out, text)
+        write_atomically(out, text)
     except OSError as error:
-        raise UserError(f"--out {arguments.out}: cannot be written: {error.strerror}.") from error
+        raise UserError(f"--out {out}: cannot be written: {error.strerror}.") from error
 
 
 def _format_of(out: Path | None) -> str | None:
-    """The format that a file's suffix asks for; None without a file.
+    """The format of a file by its suffix; None without a file.
 
     Raises:
-        UserError: the suffix is not a format's.
+        UserError: there is no format with this suffix.
     """
     if out is None:
         return None

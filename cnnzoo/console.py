@@ -1,4 +1,4 @@
-"""What a run says while it runs: log lines and the progress bar share one console, stderr."""
+"""Log lines and progress bars, on one console: stderr."""
 
 import contextlib
 import logging
@@ -10,7 +10,7 @@ from rich.console import Console
 
 console = Console(stderr=True)
 
-# Said by Lightning and torch about things that are meant, or that nobody here can change.
+# Warnings of Lightning and torch about what is intended here, or cannot be changed here.
 _EXPECTED_WARNINGS = (
     ".*does not have many workers.*",
     ".*exists and is not empty.*",
@@ -21,28 +21,29 @@ _EXPECTED_WARNINGS = (
     ".*number of training batches.*",
     ".*sync_dist=True.*",  # what is logged is summed over the processes already
     ".*GPU available but not used.*",
+    ".*could not find the monitored key.*",  # of a checkpoint, in epochs without validation
 )
 
 
 class _ConsoleHandler(logging.Handler):
-    """Prints above the progress bar; long lines are the terminal's to break."""
+    """Prints above the progress bar, and leaves the breaking of long lines to the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
 
 
-def _not_chatter(record: logging.LogRecord) -> bool:
+def _is_ours_or_warning(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or record.name.startswith("cnnzoo")
 
 
 def set_up_logging(level: int = logging.INFO) -> None:
-    """cnnzoo's log lines from `level` on and everybody's warnings to stderr."""
+    """Show cnnzoo's log records from `level` on, and warnings of any package, on stderr."""
     root = logging.getLogger()
     if not any(isinstance(handler, _ConsoleHandler) for handler in root.handlers):
         handler = _ConsoleHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         handler.setLevel(level)
-        handler.addFilter(_not_chatter)
+        handler.addFilter(_is_ours_or_warning)
         root.addHandler(handler)
     logging.getLogger("cnnzoo").setLevel(logging.DEBUG)  # for the log file; tracebacks go there
     for pattern in _EXPECTED_WARNINGS:
@@ -52,10 +53,10 @@ def set_up_logging(level: int = logging.INFO) -> None:
 
 @contextlib.contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Appends this process's log lines to `path` for as long as the block runs."""
+    """Append this process's log lines to `path` for as long as the block runs."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    handler.addFilter(_not_chatter)
+    handler.addFilter(_is_ours_or_warning)
     root = logging.getLogger()
     root.addHandler(handler)
     try:

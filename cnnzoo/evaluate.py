@@ -1,4 +1,4 @@
-"""Accuracy and loss of given weights on the validation and the test part.
+"""Print accuracy and loss of given weights on the validation and the test split.
 
 python -m cnnzoo.evaluate experiment=uvadlc/resnet weights=published
 python -m cnnzoo.evaluate model=densenet weights=path/to/file.ckpt format=json
@@ -7,19 +7,20 @@ python -m cnnzoo.evaluate weights=outputs/cifar10/resnet/seed42-...
 
 import json
 import logging
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from cnnzoo.config import command, to_plain
+from cnnzoo.config import Config, command
+from cnnzoo.config.compose import from_dict
+from cnnzoo.config.schema import DatasetConfig, EvaluateConfig, PublishedConfig
 from cnnzoo.console import set_up_logging
 from cnnzoo.errors import UserError, nearest
-from cnnzoo.results.record import LOADING, published_figures, read_config
+from cnnzoo.results.run_folder import current_config, published_metrics
 
 log = logging.getLogger("cnnzoo.evaluate")
 
@@ -27,74 +28,119 @@ FORMATS = ("table", "json")
 
 
 @command("evaluate")
-def main(cfg: DictConfig) -> None:
+def main(config: EvaluateConfig) -> None:
     set_up_logging()
-    if cfg.weights is None:
+    if config.weights is None:
         raise UserError("weights=… is missing: a file, a run's folder, or 'published'.")
-    if cfg.format not in FORMATS:
-        raise UserError(f"format={cfg.format}: expected one of {', '.join(FORMATS)}.{nearest(cfg.format, FORMATS)}")
-    if Path(cfg.weights).is_dir():
+    if config.format not in FORMATS:
+        raise UserError(
+            f"format={config.format}: expected one of {', '.join(FORMATS)}.{nearest(config.format, FORMATS)}"
+        )
+    if folder := _folder_of_run(config.weights):
         for override in HydraConfig.get().overrides.task:
             if override.lstrip("+~").startswith(("model", "experiment", "image_size", "name", "dataset=")):
-                log.warning("%s does not count: the run's own network and data do", override)
-    result = evaluate_weights(to_plain(cfg))
-    if cfg.format == "json":
+                log.warning("ignoring %s: model and dataset come from %s/config.yaml", override, folder)
+    result = evaluate_weights(config)
+    if config.format == "json":
         print(json.dumps(result, indent=2))
         return
-    table = Table("part", "accuracy", "published", "loss", title=f"{result['model']} on {result['dataset']}")
-    for part, suffix in (("val", ""), ("test", ""), ("test", "_tta")):
-        accuracy = result.get(f"{part}_accuracy{suffix}")
+    table = Table("split", "accuracy", "published", "loss", title=f"{result['model']} on {result['dataset']}")
+    for split, suffix in (("val", ""), ("test", ""), ("test", "_tta")):
+        accuracy = result.get(f"{split}_accuracy{suffix}")
         if accuracy is None:
             continue
-        published = (result["published"] or {}).get(f"{part}_accuracy{suffix}")
+        published = (result["published"] or {}).get(f"{split}_accuracy{suffix}")
         table.add_row(
-            f"{part}, {cfg.tta}" if suffix else part, f"{100 * accuracy:.2f} %",
-            "–" if published is None else f"{100 * published:.2f} %", f"{result[f'{part}_loss{suffix}']:.4f}",
-        )  # fmt: skip
-    stdout = Console()
+            f"{split}, {config.tta}" if suffix else split,
+            f"{100 * accuracy:.2f} %",
+            "–" if published is None else f"{100 * published:.2f} %",
+            f"{result[f'{split}_loss{suffix}']:.4f}",
+        )
+    stdout = Console(markup=False, emoji=False)  # names are the user's
     stdout.print(table)
     stdout.print(f"{result['params']:,} parameters; weights from {result['weights']}", soft_wrap=True)
 
 
-def evaluate_weights(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures of the weights that `config["weights"]` names, for the network and the data of `config`.
+def evaluate_weights(config: Config) -> dict[str, Any]:
+    """Return accuracies and losses of the weights `config.weights`, for the network and the data of `config`.
 
-    With a run's folder, the network, the data and the image size are those of the run.
+    With a run's folder, or a checkpoint in it, the network, the data and the image size are those of the run.
 
     Raises:
         UserError: weights or data cannot be had, or do not fit.
     """
     from cnnzoo.data.dataset import load_dataset
-    from cnnzoo.models.build import build_model
-    from cnnzoo.models.profile import count
+    from cnnzoo.nn.build import build_model
+    from cnnzoo.nn.profile import count_parameters
+    from cnnzoo.nn.weights import find_weights, load_weights
     from cnnzoo.training.devices import training_device
     from cnnzoo.training.predict import evaluate
-    from cnnzoo.training.weights import find_weights, load_weights
 
-    weights = config["weights"]
-    if Path(weights).is_dir():
-        trained = read_config(Path(weights))
-        log.info("network and data as in %s/config.yaml", weights)
-        loading = {key: config["dataset"][key] for key in LOADING}  # a matter of this machine
-        config = {**config, **{key: trained[key] for key in ("name", "model", "dataset", "image_size", "published")}}
-        config["dataset"] = {**config["dataset"], **loading}
-    path = find_weights(weights, config)
-    model = build_model(OmegaConf.create(dict(config)))
+    if folder := _folder_of_run(str(config.weights)):
+        log.info("network and data as in %s/config.yaml", folder)
+        config = as_trained(config, folder)
+    path = find_weights(config)
+    model = build_model(config)
     load_weights(model, path)
-    dataset = load_dataset(config["dataset"])
-    val, test, test_tta = evaluate(model, dataset, config, training_device(config["trainer"]["accelerator"]))
-    return {
-        "model": config["name"],
-        "dataset": config["dataset"]["name"],
+    dataset = load_dataset(config.dataset, config.trusted_packages)
+    val, test, test_tta = evaluate(model, dataset, config, training_device(config.trainer.accelerator))
+    result = {
+        "model": config.name,
+        "dataset": config.dataset.name,
         "val_accuracy": val.accuracy if val else None,
         "test_accuracy": test.accuracy,
         "val_loss": val.loss if val else None,
         "test_loss": test.loss,
-        **({"test_accuracy_tta": test_tta.accuracy, "test_loss_tta": test_tta.loss} if test_tta else {}),
-        "params": count(model),
-        "weights": str(path),
-        "published": published_figures(config),
     }
+    if test_tta:
+        result |= {"test_accuracy_tta": test_tta.accuracy, "test_loss_tta": test_tta.loss}
+    return result | {
+        "params": count_parameters(model),
+        "weights": str(path),
+        "published": published_metrics(config),
+    }
+
+
+def _folder_of_run(weights: str) -> Path | None:
+    """Return the run's folder that `weights` is, or in which it is a checkpoint."""
+    path = Path(weights)
+    if path.is_dir():
+        return path
+    folder = path.parent.parent
+    return folder if path.parent.name == "checkpoints" and (folder / "config.yaml").is_file() else None
+
+
+def as_trained(config: Config, folder: Path) -> Config:
+    """Return `config` with the network, the data and the image size of the run in `folder`.
+
+    Where the images of a standard set lie, and how they are loaded, depends on this machine and stays as in `config`.
+
+    Raises:
+        UserError: the folder's config.yaml is missing, or is no configuration of a run.
+    """
+    trained = current_config(folder)
+    try:
+        dataset = trained["dataset"] | {
+            "cache": config.dataset.cache or config.paths.data,
+            "resident": config.dataset.resident,
+            "workers": config.dataset.workers,
+        }
+        if "root" not in dataset["source"]:
+            dataset["root"] = config.paths.data
+        published = trained["published"]
+        return replace(
+            config,
+            name=trained["name"],
+            model=trained["model"],
+            dataset=from_dict(DatasetConfig, dataset),
+            image_size=trained["image_size"],
+            published=None if published is None else from_dict(PublishedConfig, published),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder}/config.yaml is not the configuration of a run ({type(error).__name__}: {error})."
+            " weights=FILE with model=… and dataset=… needs none."
+        ) from error
 
 
 if __name__ == "__main__":

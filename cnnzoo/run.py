@@ -6,96 +6,97 @@ python -m cnnzoo.run experiment=uvadlc/resnet                   a published row 
 """
 
 import logging
-import shlex
-import shutil
+import sys
 import traceback
-from collections.abc import Mapping
+import types
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-
-from cnnzoo import sweep
-from cnnzoo.config import command, to_plain
-from cnnzoo.console import log_file
+from cnnzoo.config import Config, command, run_folder
+from cnnzoo.config.command import command_line
+from cnnzoo.console import log_file, set_up_logging
 from cnnzoo.errors import UserError
-from cnnzoo.results import record
-from cnnzoo.results.files import read_metrics
-from cnnzoo.search.trial import Trial
+from cnnzoo.results import run_folder as files
+from cnnzoo.results.provenance import changed_sources
+
+if TYPE_CHECKING:
+    from cnnzoo.training.pruning import Pruning
 
 log = logging.getLogger("cnnzoo.run")
 
 
-@command("run", around=sweep.around)
-def main(cfg: DictConfig) -> float | None:
-    """Returns the validation accuracy, the one figure that a search may see."""
-    watched_elsewhere = sweep.set_up_job()
-    config = to_plain(cfg)
-    if watched_elsewhere:
-        config["trainer"]["progress_bar"] = False
-    command_line = "python -m cnnzoo.run " + shlex.join(HydraConfig.get().overrides.task)
-    return run(config, command_line, Trial.of_this_process())["val_accuracy"]
+@command("run")
+def main(config: Config) -> None:
+    set_up_logging()
+    run(config, command_line())
 
 
-def run(config: Mapping[str, Any], command_line: str, trial: Trial | None = None) -> dict[str, Any]:
-    """Does what `config` describes, unless that is done already; returns what `result.json` holds.
+def run(config: Config, command: str | None = None, pruning: "Pruning | None" = None) -> dict[str, Any]:
+    """Train, test and record what `config` describes, unless that is done already; return `result.json`.
 
-    The `trial` of a search may stop it early; without one, the same run goes on to its end.
+    Args:
+        command: the command line to record; None for a run from Python.
+        pruning: stops the training early where a search gives it up.
 
     Raises:
-        UserError: it cannot be done; `result.json` then says `failed` and why.
+        UserError: it cannot be done; `result.json` then has the status `failed` and the reason.
     """
-    folder = record.run_folder(config)
-    with record.locked(folder):
-        finished = record.read_result(folder)
-        if config["rerun"]:
-            _empty(folder)
+    folder = run_folder(config)
+    with files.locked(folder):
+        finished = files.read_result(folder)
+        if config.rerun:
+            files.set_aside(folder)
         elif finished is not None and finished.get("status") == "completed":
-            log.info("finished already, nothing to do (rerun=true starts over): %s", folder)
+            log.info("already finished, skipping (rerun=true trains again): %s", folder)
+            if changed := changed_sources(config, finished):
+                log.warning("its code has changed since (rerun=true trains again): %s", ", ".join(changed))
             return finished
         (folder / "result.json").unlink(missing_ok=True)  # of an attempt that failed or was pruned
-        record.write_config(folder, config)
-        result = record.common_fields(config, command_line) | {"started": record.now()}
+        files.write_config(folder, config)
+        result = files.new_result(config, command or "cnnzoo.run(config)")
         with log_file(folder / "run.log"):
-            log.info("%s", command_line)
+            log.info("%s", result["command"])
             try:
-                result |= train_and_test(config, folder, trial)
-            except Exception as error:
+                result |= train_and_test(config, folder, pruning)
+            except (Exception, SystemExit) as error:
+                if isinstance(error, SystemExit) and type(error) is not SystemExit:
+                    raise  # Lightning's, on SIGTERM: the run stays unfinished
                 log.debug("%s", traceback.format_exc())
-                if _is_out_of_memory(error):
-                    error = _out_of_memory(config)
-                result |= {"status": "failed", "error": f"{type(error).__name__}: {error}", "finished": record.now()}
-                record.write_result(folder, result)
-                log.info("failed: %s", error)
-                raise error
-            result["finished"] = record.now()
-            record.write_result(folder, result)
-            log.info("%s: %s", record.describe(result), folder)
+                failure = _explained(error, config)
+                log.debug("failed: %s", failure)  # whoever called prints it
+                if not files.bring_back(folder):
+                    name = type(failure).__name__
+                    result |= {"status": "failed", "error": f"{name}: {failure}", "finished": files.now()}
+                    files.write_result(folder, result)
+                raise failure from error
+            result["finished"] = files.now()
+            files.write_result(folder, result)
+            files.drop_previous(folder)
+            log.info("%s: %s", files.describe(result), folder)
     return result
 
 
-def train_and_test(config: Mapping[str, Any], folder: Path, trial: Trial | None = None) -> dict[str, Any]:
-    """The way of a run: data and network, training, test of the best checkpoint; returns its status and figures."""
-    import numpy as np  # torch and what brings it along enter here, when a run really starts
+def train_and_test(config: Config, folder: Path, pruning: "Pruning | None" = None) -> dict[str, Any]:
+    """The way of a run: data, network, training, test of the best checkpoint. Returns its status and metrics."""
+    import numpy as np  # torch and what comes with it are imported here, when a run really starts
     import pytorch_lightning as pl
 
     from cnnzoo.data.dataset import load_dataset
-    from cnnzoo.models.build import build_model, input_shape
-    from cnnzoo.models.profile import profile
-    from cnnzoo.search.pruning import Pruning
+    from cnnzoo.nn.build import build_model, input_shape
+    from cnnzoo.nn.profile import profile
+    from cnnzoo.nn.weights import load_initial_weights, load_weights
     from cnnzoo.training.devices import device_name
     from cnnzoo.training.fit import fit
     from cnnzoo.training.predict import evaluate
-    from cnnzoo.training.weights import load_weights
 
-    dataset = load_dataset(config["dataset"])
-    pl.seed_everything(config["seed"], verbose=False)
-    cfg = OmegaConf.create(dict(config))
-    model = build_model(cfg)
-    costs = profile(model, input_shape(cfg), config["dataset"]["num_classes"])
-    trained = fit(model, dataset, config, folder, [Pruning(trial)] if trial else [])
-    figures = {
+    dataset = load_dataset(config.dataset, config.trusted_packages)
+    pl.seed_everything(config.seed, verbose=False)
+    model = build_model(config)
+    if config.weights is not None:
+        load_initial_weights(model, config)
+    costs = profile(model, input_shape(config), config.dataset.num_classes)
+    trained = fit(model, dataset, config, folder, [pruning] if pruning else [])
+    metrics = {
         "params": costs.trainable_params,
         "macs": costs.macs,
         "epochs": trained.epochs,
@@ -105,14 +106,17 @@ def train_and_test(config: Mapping[str, Any], folder: Path, trial: Trial | None 
         "peak_memory_bytes": trained.peak_memory_bytes,
         "device": device_name(trained.device),
         "precision": trained.precision,
+        "classes": list(dataset.classes),
+        "mean": dataset.mean.tolist(),
+        "std": dataset.std.tolist(),
     }
-    if trial and trial.is_pruned:
-        best = read_metrics(folder)[trained.best_epoch - 1]
-        return figures | {"status": "pruned", "val_accuracy": best["val_accuracy"], "val_loss": best["val_loss"]}
+    if pruning and pruning.pruned:
+        best = trained.rows[trained.best_epoch - 1]
+        return metrics | {"status": "pruned", "val_accuracy": best["val_accuracy"], "val_loss": best["val_loss"]}
     load_weights(model, trained.best_checkpoint)
     val, test, test_tta = evaluate(model, dataset, config, trained.device)
     np.savez_compressed(folder / "predictions.npz", logits=test.logits.numpy(), labels=test.labels.numpy())
-    return figures | {
+    return metrics | {
         "status": "completed",
         "val_accuracy": val.accuracy if val else None,
         "val_loss": val.loss if val else None,
@@ -123,28 +127,31 @@ def train_and_test(config: Mapping[str, Any], folder: Path, trial: Trial | None 
     }
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def _explained(error: BaseException, config: Config) -> Exception:
+    """The failure to report: with advice where there is some."""
+    causes = f"{type(error).__name__}: {error} {type(error.__cause__).__name__}: {error.__cause__}"
     # torch.OutOfMemoryError on CUDA; on the CPU a RuntimeError of torch's allocator
-    return isinstance(error, MemoryError) or any(
-        words in f"{type(error).__name__}: {error}" for words in ("OutOfMemoryError", "can't allocate memory")
-    )
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in causes or "can't allocate memory" in causes:
+        return UserError(
+            f"Out of memory with dataset.batch_size={config.dataset.batch_size} images of"
+            f" image_size={config.image_size}: lower one of them (or dataset.eval_batch_size, if validation failed);"
+            " trainer.accumulate_grad_batches=2 with half the batch keeps the size of an optimizer step."
+            " `python -m cnnzoo.bench what=batch_size` with the same settings finds the largest batch that fits."
+        )
+    if isinstance(error, SystemExit):
+        return UserError(f"Some code of the run called sys.exit({error.code}); a network or data source must not.")
+    assert isinstance(error, Exception)
+    return error
 
 
-def _out_of_memory(config: Mapping[str, Any]) -> UserError:
-    return UserError(
-        f"Out of memory with dataset.batch_size={config['dataset']['batch_size']} images of"
-        f" image_size={config['image_size']}: lower one of them (or dataset.eval_batch_size, if validation failed);"
-        " trainer.accumulate_grad_batches=2 with half the batch keeps the size of an optimizer step."
-        " `python -m cnnzoo.bench what=batch_size` with the same settings finds the largest batch that fits."
-    )
+class _CallableModule(types.ModuleType):
+    """This module is `python -m cnnzoo.run`, and `cnnzoo.run(config)` is the function in it."""
+
+    def __call__(self, config: Config) -> dict[str, Any]:
+        return run(config)
 
 
-def _empty(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.name == ".lock":
-            continue
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-
+sys.modules[__name__].__class__ = _CallableModule
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""A network's layers with output shapes, parameters and MACs; reads no data.
+"""Print a network's layers with output shapes, parameters and MACs; reads no data.
 
 python -m cnnzoo.summary model=alexnet dataset=fashion_mnist
 python -m cnnzoo.summary model=densenet model.growth_rate=32 format=json
@@ -11,37 +11,37 @@ import sys
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from tabulate import tabulate
 
 from cnnzoo.config import command
+from cnnzoo.config.schema import SummaryConfig
 from cnnzoo.errors import UserError, nearest
 
-if TYPE_CHECKING:
-    from cnnzoo.models.profile import Profile
+if TYPE_CHECKING:  # imports torch
+    from cnnzoo.nn.profile import Profile
 
 FORMATS = ("table", "json", "md")
 HEADERS = ("layer", "type", "output shape", "parameters", "MACs")
 
 
 @command("summary")
-def main(cfg: DictConfig) -> None:
-    if cfg.format not in FORMATS:
+def main(config: SummaryConfig) -> None:
+    if config.format not in FORMATS:
         raise UserError(
-            f"format={cfg.format}: expected one of {', '.join(FORMATS)}.{nearest(str(cfg.format), FORMATS)}"
+            f"format={config.format}: expected one of {', '.join(FORMATS)}.{nearest(config.format, FORMATS)}"
         )
-    from cnnzoo.models.build import build_model, input_shape  # here, for --help and --cfg job do without torch
-    from cnnzoo.models.profile import profile
+    from cnnzoo.nn.build import build_model, input_shape  # not at the top: --help and --cfg job need no torch
+    from cnnzoo.nn.profile import profile
 
-    with contextlib.redirect_stdout(sys.stderr):  # a network that prints while it works must not get into the JSON
-        result = profile(build_model(cfg), input_shape(cfg), cfg.dataset.num_classes)
+    with contextlib.redirect_stdout(sys.stderr):  # the JSON must not mix with what a network prints
+        result = profile(build_model(config), input_shape(config), config.dataset.num_classes)
     dataset = HydraConfig.get().runtime.choices["dataset"]
-    if cfg.format == "json":
-        print(json.dumps(_json(result, cfg.name, dataset), indent=2))
+    if config.format == "json":
+        print(json.dumps(_json(result, str(config.name), dataset), indent=2))
         return
-    title = f"{cfg.name} on {dataset}: input {_times(result.input_shape)}"
+    title = f"{config.name} on {dataset}: input {_times(result.input_shape)}"
     totals = "\n".join(
         (
             f"parameters: {result.params:,} ({result.trainable_params:,} trainable,"
@@ -50,7 +50,7 @@ def main(cfg: DictConfig) -> None:
             f"MACs for one image: {result.macs:,}",
         )
     )
-    if cfg.format == "md":
+    if config.format == "md":
         aligned = tabulate(_rows(result), HEADERS, "pipe", disable_numparse=True, colalign=["left"] * 3 + ["right"] * 2)
         print(title, aligned, totals.replace("\n", "  \n"), sep="\n\n")
     else:
@@ -85,8 +85,9 @@ def _rows(result: "Profile") -> list[tuple[str, ...]]:
 
 
 def _print_table(title: str, rows: list[tuple[str, ...]], totals: str) -> None:
-    # A file or a pipe has no width; on a terminal a long name goes on in the next line.
-    console = Console(width=None if sys.stdout.isatty() else 1000, markup=False, highlight=False)
+    # A file or a pipe has no width; on a terminal a long name continues in the next line.
+    width = None if sys.stdout.isatty() else 1000
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
     table = Table()
     for header in HEADERS:
         table.add_column(header, justify="right" if header in HEADERS[3:] else "left", overflow="fold")

@@ -3,12 +3,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cnnzoo.config import compose, to_plain
+from cnnzoo.config import compose
 
-# As a user's shell would have them, before the fixtures below put others in their place.
+# As a user's shell has them, before the fixture below sets others.
 DATA = Path(os.environ.get("CNNZOO_DATA", "data")).absolute()
 WEIGHTS = Path(os.environ.get("CNNZOO_WEIGHTS", "weights")).absolute()
 
@@ -26,7 +27,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def cifar10() -> Path:
     """The folder that holds the real CIFAR-10."""
     if not (DATA / "cifar-10-batches-py").is_dir():
-        pytest.skip(f"CIFAR-10 is not in {DATA}; CNNZOO_DATA points elsewhere")
+        pytest.skip(f"CIFAR-10 is not in {DATA}; set CNNZOO_DATA to where it is")
     return DATA
 
 
@@ -34,21 +35,21 @@ def cifar10() -> Path:
 def published_weights() -> Path:
     """The folder that holds the published weights."""
     if not any((WEIGHTS / name).is_file() for name in ("uvadlc_tutorial5/ResNet.ckpt", "ResNet.ckpt")):
-        pytest.skip(f"the published weights are not in {WEIGHTS}; CNNZOO_WEIGHTS points elsewhere")
+        pytest.skip(f"the published weights are not in {WEIGHTS}; set CNNZOO_WEIGHTS to where they are")
     return WEIGHTS
 
 
 @pytest.fixture
-def config() -> Callable[..., dict]:
-    """Composes a configuration as the command line does: `config("model=densenet", "seed=3")`."""
-    return lambda *overrides, name="run": to_plain(compose(overrides, name))
+def config() -> Callable[..., Any]:
+    """Compose a configuration as the command line does: `config("model=densenet", "seed=3")`."""
+    return lambda *overrides, name="run": compose(overrides, name)
 
 
 @pytest.fixture
-def cnnzoo(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Runs `python -m cnnzoo.<verb> ...` in an empty folder: `cnnzoo("run", "model=resnet")`."""
+def cnnzoo(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python -m cnnzoo.<verb> ...` in an empty folder: `cnnzoo("run", "model=resnet")`."""
 
-    def call(verb: str, *args: str, **kwargs) -> subprocess.CompletedProcess:
+    def call(verb: str, *args: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", f"cnnzoo.{verb}", *args], cwd=tmp_path, capture_output=True, text=True, **kwargs
         )

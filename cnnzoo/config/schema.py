@@ -1,151 +1,337 @@
-"""The types of the configuration's closed sections; their values live in `conf/`.
+"""The configuration's types and ranges; its values are in `conf/`.
 
-Hydra merges these first (the entry `schema` in a defaults list), so a wrong type or an unknown key is refused while a
-configuration is composed. The open sections (`model`, `optimizer`, `scheduler`, `callbacks`, `dataset.source`) hold
-the arguments of whatever their `_target_` names and are checked against it (`cnnzoo.config.check`).
+Hydra merges these dataclasses first (`config_schema` in a defaults list), so a wrong type or an unknown key is refused
+while a configuration is composed, and everything after that receives a `Config` object. The open sections (`model`,
+`optimizer`, `scheduler`, `loss`, `callbacks`, `logger`, `dataset.source`) hold the arguments of whatever their
+`_target_` names; they are checked against its signature by `cnnzoo.config.instantiate`.
+
+Identity. A run's folder and hash follow from every field, except those marked `NOT_IDENTITY` and those that have their
+default: a field with a default here is younger than the first results, and its default is what those were made with.
+So a new option always gets a default, and older runs keep their hashes.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING
+
+from cnnzoo.errors import UserError, nearest
+
+NOT_IDENTITY: dict[str, Any] = {"identity": False}
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+FLIP_MODES = ("random", "alternating")
+PADDING_MODES = ("constant", "reflect")
+TTA = ("none", "mirror", "mirror_translate")
+
+
+# Fields that take several types are `Any` to Hydra, which cannot merge unions; the next functions check them.
+
+
+def _number(key: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{key}={value}: expected a number.")
+
+
+def _at_least(key: str, value: float | None, minimum: float, maximum: float = math.inf) -> None:
+    if value is not None and not minimum <= value <= maximum:
+        upper = f" and at most {maximum:g}" if maximum < math.inf else ""
+        raise UserError(f"{key}={value}: expected at least {minimum:g}{upper}.")
+
+
+def _one_of(key: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UserError(f"{key}={value}: expected one of {', '.join(choices)}.{nearest(str(value), choices)}")
+
+
+def _auto_or_bool(key: str, value: Any) -> None:
+    if value != "auto" and not isinstance(value, bool):
+        raise UserError(f"{key}={value}: expected auto, true or false.")
 
 
 @dataclass
-class Paths:
+class PathsConfig:
     data: str = MISSING
     weights: str = MISSING
     outputs: str = MISSING
 
 
 @dataclass
-class Dataset:
+class DatasetConfig:
+    """Images and how they are split, normalised and batched.
+
+    source: the function that reads them. It is also offered `root` and `cache`, if it has such arguments.
+    root: where a standard set lies, or is downloaded to. It belongs to a run's identity only where `source` has a
+        `root` of its own: then the folder is the data set.
+    cache: folder in whose `.cache` decoded images are kept.
+    val_size: number of images, or a share of them if below 1; 0: no validation.
+    mean, std: one number a channel; null: computed from the training images.
+    eval_batch_size: null: what suits the device.
+    resident: keep the images in memory (true), read them batch by batch (false), or by the memory that is free (auto).
+    workers: threads that read ahead when images are not in memory.
+    """
+
     name: str = MISSING
     source: dict[str, Any] = MISSING
-    root: str = MISSING
+    root: str | None = field(default=MISSING, metadata={"identity": lambda dataset: "root" in dataset.source})
     channels: int = MISSING
     num_classes: int = MISSING
     image_size: int = MISSING
-    val_size: Any = MISSING  # a number of images, or a share of them below 1; 0: no validation
+    val_size: Any = MISSING
     split_seed: int = MISSING
-    mean: list[float] | None = None
-    std: list[float] | None = None
+    mean: list[float] | None = MISSING
+    std: list[float] | None = MISSING
     batch_size: int = MISSING
-    eval_batch_size: int | None = None
+    eval_batch_size: int | None = MISSING
     drop_last: bool = MISSING
-    resident: Any = MISSING  # auto, true or false
-    workers: int = MISSING
+    resident: Any = field(default=MISSING, metadata=NOT_IDENTITY)
+    workers: int = field(default=MISSING, metadata=NOT_IDENTITY)
+    cache: str | None = field(default=None, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        _number("dataset.val_size", self.val_size)
+        for key, minimum in (("batch_size", 1), ("eval_batch_size", 1), ("channels", 1), ("image_size", 1),
+                             ("num_classes", 2), ("workers", 0), ("val_size", 0)):  # fmt: skip
+            _at_least(f"dataset.{key}", getattr(self, key), minimum)
+        if self.val_size >= 1 and self.val_size != int(self.val_size):
+            raise UserError(
+                f"dataset.val_size={self.val_size}: expected a number of images, or a share of them below 1."
+            )
+        _auto_or_bool("dataset.resident", self.resident)
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != self.channels:
+                raise UserError(
+                    f"dataset.{key}={values}: expected one number for each of the {self.channels} channel(s)."
+                )
+            if values is not None and not all(map(math.isfinite, values)):
+                raise UserError(f"dataset.{key}={values}: expected finite numbers.")
+        if self.std is not None and min(self.std) <= 0:
+            raise UserError(f"dataset.std={self.std}: expected positive numbers.")
 
 
 @dataclass
-class Augmentation:
+class AugmentationConfig:
+    """What may happen to a training image.
+
+    flip: probability of a horizontal flip.
+    flip_mode: "random" draws anew each epoch; "alternating" draws once, and flips in every second epoch exactly those
+        images that were not flipped in the epoch before (Jordan 2024, https://arxiv.org/abs/2404.00498).
+    scale, ratio: random resized crop, as torchvision's RandomResizedCrop: bounds of the share of the area, and of
+        width over height. None: no such crop.
+    padding: random crop of the original size after padding by this many pixels on each side.
+    padding_mode: of these pixels, as torchvision's: "constant" is black, "reflect" mirrors the image at its edge.
+    mixup, cutmix: α of the Beta distribution of the mixing ratio (Zhang et al. 2017, https://arxiv.org/abs/1710.09412;
+        Yun et al. 2019, https://arxiv.org/abs/1905.04899); 0: none. With both, each batch draws one of them.
+    """
+
     flip: float = MISSING
-    flip_mode: str = MISSING
-    scale: list[float] | None = None
-    ratio: list[float] | None = None
+    scale: list[float] | None = MISSING
+    ratio: list[float] | None = MISSING
     padding: int = MISSING
-    padding_mode: str = MISSING
+    flip_mode: str = "random"
+    padding_mode: str = "constant"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        _at_least("augmentation.flip", self.flip, 0, 1)
+        _at_least("augmentation.padding", self.padding, 0)
+        _at_least("augmentation.mixup", self.mixup, 0)
+        _at_least("augmentation.cutmix", self.cutmix, 0)
+        _one_of("augmentation.flip_mode", self.flip_mode, FLIP_MODES)
+        _one_of("augmentation.padding_mode", self.padding_mode, PADDING_MODES)
+        for name, bounds in (("scale", self.scale), ("ratio", self.ratio)):
+            if bounds is not None and not (len(bounds) == 2 and 0 < bounds[0] <= bounds[1]):
+                raise UserError(f"augmentation.{name}={bounds}: expected two positive numbers, the smaller one first.")
+        if (self.scale is None) != (self.ratio is None):
+            raise UserError("augmentation.scale and augmentation.ratio describe one crop: set both, or both to null.")
+        if self.scale is not None and self.scale[1] > 1:
+            raise UserError(f"augmentation.scale={self.scale}: a share of the image's area, at most 1.")
+        if self.scale is not None and self.padding:
+            raise UserError("augmentation.padding and augmentation.scale are two kinds of random crop: set one.")
 
 
 @dataclass
-class Loss:
-    label_smoothing: float = MISSING
+class WarmupConfig:
+    """A factor of the schedule's learning rates that rises from `start_factor` to 1 over the first `epochs`; 0: none.
+
+    It rises linearly, step by step. The schedule itself begins with the training, so its length stays the same.
+    """
+
+    epochs: float = 0.0
+    start_factor: float = 0.01
+
+    def __post_init__(self) -> None:
+        _at_least("warmup.epochs", self.epochs, 0)
+        _at_least("warmup.start_factor", self.start_factor, 0, 1)
 
 
 @dataclass
-class Trainer:
-    max_epochs: Any = MISSING  # a whole number, or one with a fraction
+class TrainerConfig:
+    """Lightning's Trainer. Flags that are not here go in through `extra`: `+trainer.extra.profiler=simple`.
+
+    max_epochs: a fraction ends within an epoch.
+    devices: auto, a number, or a list of indices.
+    compile: torch.compile the network; auto: where the run is long enough to make up for the compilation.
+    checkpoint_every_n_epochs: how often last.ckpt is written, from which an interrupted run resumes.
+    limit_train_batches, limit_val_batches: batches of an epoch; null: all.
+    plugins: Lightning plugins by name, each a `_target_`; one for the precision takes the place of `precision`.
+    """
+
+    max_epochs: Any = MISSING
     accelerator: str = MISSING
-    devices: Any = MISSING  # auto, a number, or a list of indices
+    devices: Any = MISSING
     strategy: str = MISSING
     precision: str = MISSING
     channels_last: bool = MISSING
-    compile: Any = MISSING  # auto, true or false
-    compile_mode: str = MISSING
+    compile: Any = MISSING
     accumulate_grad_batches: int = MISSING
-    gradient_clip_val: float | None = None
+    gradient_clip_val: float | None = MISSING
     check_val_every_n_epoch: int = MISSING
-    checkpoint_every_n_epochs: int = MISSING
-    limit_train_batches: int | None = None
-    limit_val_batches: int | None = None
+    checkpoint_every_n_epochs: int = field(default=MISSING, metadata=NOT_IDENTITY)
+    limit_train_batches: int | None = MISSING
+    limit_val_batches: int | None = MISSING
     deterministic: bool = MISSING
-    progress_bar: bool = MISSING
+    progress_bar: bool = field(default=MISSING, metadata=NOT_IDENTITY)
+    compile_mode: str = "default"
+    plugins: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _number("trainer.max_epochs", self.max_epochs)
+        if not 1 <= self.max_epochs < math.inf:
+            raise UserError(f"trainer.max_epochs={self.max_epochs}: expected at least 1.")
+        for key in ("accumulate_grad_batches", "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches"):
+            _at_least(f"trainer.{key}", getattr(self, key), 1)
+        if self.gradient_clip_val is not None and not self.gradient_clip_val > 0:
+            raise UserError(f"trainer.gradient_clip_val={self.gradient_clip_val}: expected a positive number, or null.")
+        _one_of("trainer.precision", self.precision, PRECISIONS)
+        _auto_or_bool("trainer.compile", self.compile)
+        _one_of("trainer.compile_mode", self.compile_mode, COMPILE_MODES)
+        every = self.checkpoint_every_n_epochs
+        if every < 1 or self.epochs % every:
+            raise UserError(
+                f"trainer.checkpoint_every_n_epochs={every}: expected a divisor of the {self.epochs} epochs, so that"
+                " the last one is kept."
+            )
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs, the last of which may be cut short."""
+        return math.ceil(float(self.max_epochs))
 
 
 @dataclass
-class Logger:
-    tensorboard: bool = MISSING
-    graph: bool = MISSING
-
-
-@dataclass
-class PublishedWeights:
+class PublishedWeightsConfig:
     file: str = MISSING
     url: str = MISSING
     sha256: str = MISSING
 
 
 @dataclass
-class Published:
-    model: str = MISSING  # choices that the figures belong to
+class PublishedConfig:
+    """Figures from the literature for one network on one data set: `model` and `dataset` are those choices."""
+
+    model: str = MISSING
     dataset: str = MISSING
     source: str = MISSING
     test_accuracy: float | None = None
     val_accuracy: float | None = None
     params: int | None = None
     epochs: int | None = None
-    weights: PublishedWeights | None = None
+    weights: PublishedWeightsConfig | None = None
 
 
 @dataclass
-class Root:
-    """Every top-level key that the commands share; a command's own keys are in its own YAML."""
+class Config:
+    """What every command shares; `python -m cnnzoo.run` needs nothing more.
 
-    name: str | None = MISSING
+    name: the row's name in tables.
+    image_size: side in pixels at which images enter the network.
+    tta: test-time augmentation, for a second test accuracy next to the plain one.
+    weights: weights to start from (fine-tuning), or to evaluate: a file, a run's folder, `published`, `pretrained`.
+    freeze: shell patterns of parameter names that are not trained, such as `blocks.*`.
+    rerun: train again where a run of the same configuration exists.
+    trusted_packages: packages whose functions may be a `_target_` without a return annotation.
+    """
+
+    name: str | None = field(default=MISSING, metadata=NOT_IDENTITY)
     seed: int = MISSING
     image_size: int = MISSING
-    tta: str = MISSING
-    rerun: bool = MISSING
+    rerun: bool = field(default=MISSING, metadata=NOT_IDENTITY)
     model: dict[str, Any] = MISSING
-    dataset: Dataset = MISSING
-    augmentation: Augmentation = MISSING
+    dataset: DatasetConfig = MISSING
+    augmentation: AugmentationConfig = MISSING
     optimizer: dict[str, Any] = MISSING
     scheduler: dict[str, Any] = MISSING
-    loss: Loss = MISSING
-    trainer: Trainer = MISSING
-    logger: Logger = MISSING
+    # An open section's younger keys, which leave the identity alone while they have these values.
+    loss: dict[str, Any] = field(
+        default=MISSING, metadata={"defaults": {"_target_": "torch.nn.CrossEntropyLoss", "weight": None}}
+    )
+    trainer: TrainerConfig = MISSING
+    logger: dict[str, Any] = field(default=MISSING, metadata=NOT_IDENTITY)
     callbacks: dict[str, Any] = MISSING
-    paths: Paths = MISSING
-    published: Published | None = MISSING
+    paths: PathsConfig = field(default=MISSING, metadata=NOT_IDENTITY)
+    published: PublishedConfig | None = field(default=MISSING, metadata=NOT_IDENTITY)
+    tta: str = "none"
+    weights: str | None = None
+    freeze: list[str] = field(default_factory=list)
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    trusted_packages: list[str] = field(default_factory=list, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        _at_least("seed", self.seed, 0, 2**32 - 1)
+        _at_least("image_size", self.image_size, 1)
+        _one_of("tta", self.tta, TTA)
+        if self.weights not in (None, "published", "pretrained"):
+            self.weights = str(Path(str(self.weights)).expanduser().absolute())  # however it was spelled
+        padding, size = self.augmentation.padding, self.dataset.image_size
+        if self.augmentation.padding_mode == "reflect" and padding >= size:
+            raise UserError(
+                f"augmentation.padding={padding}: an image of {size} pixels a side can be mirrored by {size - 1} at"
+                " most."
+            )
+        every, epochs = self.trainer.check_val_every_n_epoch, self.trainer.epochs
+        if self.dataset.val_size and every > epochs:
+            raise UserError(
+                f"trainer.check_val_every_n_epoch={every}: expected at most the {epochs} epochs of the run."
+                " dataset.val_size=0 trains without validation."
+            )
+        if self.warmup.epochs > epochs:
+            raise UserError(f"warmup.epochs={self.warmup.epochs}: expected at most the {epochs} epochs of the run.")
 
 
-# What the commands add. Each is merged over a whole configuration, so nothing here may have a value.
+# What the other commands add.
 
 
 @dataclass
-class Evaluate(Root):
-    """`cnnzoo.evaluate`"""
-
-    weights: str | None = MISSING
-    format: str = MISSING
+class EvaluateConfig(Config):
+    format: str = "table"
 
 
 @dataclass
-class Summary(Root):
-    """`cnnzoo.summary`"""
-
-    format: str = MISSING
+class SummaryConfig(Config):
+    format: str = "table"
 
 
 @dataclass
-class Bench(Root):
-    """`cnnzoo.bench`"""
+class FiguresDataConfig(Config):
+    out: str = MISSING
+    formats: list[str] = MISSING
 
-    format: str = MISSING
+
+@dataclass
+class BenchConfig(Config):
+    """What `python -m cnnzoo.bench` measures, and how; `conf/bench.yaml` explains each."""
+
     what: str = MISSING
     rounds: int = MISSING
-    warmup: int = MISSING
+    warmup_steps: int = MISSING
     steps: int = MISSING
     workers: int = MISSING
     contestants: list[str] | None = MISSING
@@ -156,22 +342,30 @@ class Bench(Root):
     image_sizes: list[int] = MISSING
     dataset_sizes: list[int] = MISSING
     sweep_sizes: list[int] = MISSING
+    format: str = MISSING
     out: str | None = MISSING
 
-
-@dataclass
-class FiguresData(Root):
-    """`cnnzoo.figures data`"""
-
-    out: str = MISSING
-    formats: list[str] = MISSING
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("images", self.images, ("auto", "random"))
+        _one_of("format", self.format, ("md", "json"))
+        for key in ("rounds", "warmup_steps", "steps", "eval_images"):
+            _at_least(key, getattr(self, key), 1)
+        _at_least("workers", self.workers, 0)
+        for key in ("eval_batch_sizes", "parallel", "image_sizes", "dataset_sizes", "sweep_sizes"):
+            sizes = getattr(self, key)
+            if not sizes or min(sizes) < 1:
+                raise UserError(f"{key}={sizes}: expected a list of positive numbers.")
 
 
 def register() -> None:
-    """Makes the types known to Hydra: `schema` for every command, `<command>_schema` for what one of them adds."""
+    """Make the types known to Hydra, under names that no other application uses."""
     store = ConfigStore.instance()
-    store.store(name="schema", node=OmegaConf.structured(Root))
-    for name, node in (
-        ("evaluate", Evaluate), ("summary", Summary), ("bench", Bench), ("figures_data", FiguresData),
-    ):  # fmt: skip
-        store.store(name=f"{name}_schema", node=OmegaConf.structured(node))
+    for command, schema in (
+        ("run", Config),
+        ("evaluate", EvaluateConfig),
+        ("summary", SummaryConfig),
+        ("figures_data", FiguresDataConfig),
+        ("bench", BenchConfig),
+    ):
+        store.store(name=f"cnnzoo_{command}_schema", node=schema, provider="cnnzoo")

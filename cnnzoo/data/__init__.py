@@ -1,5 +1,5 @@
-"""Images from their source to augmented, normalised batches on the device that trains.
+"""From image files to augmented, normalised batches on the training device.
 
-`sources` reads a data set into uint8 tensors, `dataset` splits and describes it, `augment` draws and applies crops and
-flips, `batches` puts it together.
+`sources` and `image_folder` read a data set into uint8 images (`images`), `dataset` splits and normalises it, `augment`
+draws and applies crops and flips, `batches` iterates over one epoch, `module` is Lightning's view of it.
 """

@@ -1,38 +1,17 @@
-"""Random crops and flips for a whole batch at once, each image with a draw of its own, on any device.
+"""Random crops and flips of a whole batch at once, drawn for each image on its own, on any device.
 
 Crop, resize, flip and zero-padding are all linear and separable: an output row is a weighted sum of input rows, an
 output column one of input columns. So a batch is augmented by two batched matrix products, with a small matrix of
 weights for each image and axis.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What may happen to a training image; the section `augmentation` of a configuration.
-
-    flip: probability of a horizontal flip.
-    flip_mode: "random" draws anew each epoch; "alternating" draws once, and flips in every second epoch exactly those
-        images that were not flipped in the epoch before (Jordan 2024, https://arxiv.org/abs/2404.00498).
-    scale, ratio: random resized crop, as torchvision's RandomResizedCrop: bounds of the share of the area, and of
-        width over height. None: no such crop.
-    padding: random crop of the original size after padding by this many pixels on each side.
-    padding_mode: of these pixels, as torchvision's: "constant" is black, "reflect" mirrors the image at its edge.
-    """
-
-    flip: float = 0.0
-    flip_mode: str = "random"
-    scale: tuple[float, float] | None = None
-    ratio: tuple[float, float] | None = None
-    padding: int = 0
-    padding_mode: str = "constant"
-
-    def __bool__(self) -> bool:
-        return self.flip > 0 or self.scale is not None or self.padding > 0
+from cnnzoo.config.schema import AugmentationConfig
 
 
 @dataclass(frozen=True)
@@ -58,27 +37,29 @@ class Crops:
         return self.top, self.left, self.height, self.width, self.flip
 
 
-def draw_crops(augmentation: Augmentation, count: int, height: int, width: int, generator: torch.Generator) -> Crops:
-    """Draws `count` crops of images of `height` × `width` pixels from a CPU generator.
+def draw_crops(
+    augmentation: AugmentationConfig, count: int, height: int, width: int, generator: torch.Generator
+) -> Crops:
+    """Draw `count` crops of images of `height` × `width` pixels from a CPU generator.
 
     The distribution of the resized crop is that of `torchvision.transforms.RandomResizedCrop`: up to ten tries for a
     box that fits, else the largest central one whose ratio is within bounds.
     """
 
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator) * (high - low) + low
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.rand((count, tries), generator=generator) * (high - low) + low
 
     def integers(below: Tensor) -> Tensor:
         """Uniform over 0 .. below - 1, each with a bound of its own."""
         return (torch.rand(len(below), generator=generator) * below).floor_().clamp_(max=below - 1)
 
+    tries = 10
     flip = torch.rand(count, generator=generator) < augmentation.flip
     if augmentation.scale is not None:
         assert augmentation.ratio is not None
-        tries = 10
-        area = height * width * uniform(*augmentation.scale, count, tries)
+        area = height * width * uniform(*augmentation.scale)
         low, high = torch.tensor(augmentation.ratio).log().tolist()
-        ratio = uniform(low, high, count, tries).exp_()
+        ratio = uniform(low, high).exp_()
         widths, heights = (area * ratio).sqrt_().round_(), (area / ratio).sqrt_().round_()
         fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
         first = fits.int().argmax(dim=1, keepdim=True)  # the first that fits, 0 where none does
@@ -98,12 +79,12 @@ def draw_crops(augmentation: Augmentation, count: int, height: int, width: int, 
 
 
 def alternating_flips(probability: float, count: int, epoch: int, generator: torch.Generator) -> Tensor:
-    """Which of `count` images are flipped in an epoch, `[N] bool`; the same `generator` state for every epoch."""
+    """Which of `count` images are flipped in an epoch, `[N] bool`; `generator` must have the same state every epoch."""
     first = torch.rand(count, generator=generator) < probability
     return first if epoch % 2 == 0 else ~first
 
 
-def _central_crop(ratio: tuple[float, float], height: int, width: int) -> tuple[float, float]:
+def _central_crop(ratio: Sequence[float], height: int, width: int) -> tuple[float, float]:
     in_ratio = width / height
     if in_ratio < ratio[0]:
         return float(round(width / ratio[0])), float(width)
@@ -112,16 +93,16 @@ def _central_crop(ratio: tuple[float, float], height: int, width: int) -> tuple[
     return float(height), float(width)
 
 
-def whole_images(count: int, height: int, width: int) -> Crops:
-    """The crops that take each image as it is."""
+def full_image_crops(count: int, height: int, width: int) -> Crops:
+    """The crops that contain each image as a whole."""
     zeros = torch.zeros(count)
     return Crops(zeros, zeros, zeros + height, zeros + width, torch.zeros(count, dtype=torch.bool))
 
 
-def shift(images: Tensor, crops: Crops) -> Tensor:
+def crop_reflect(images: Tensor, crops: Crops) -> Tensor:
     """Crops of the images' own size, mirrored where they reach over an edge: `[N, C, H, W] uint8`.
 
-    One gather, for a shift by whole pixels needs no arithmetic; the result lies in memory as channels last.
+    One gather suffices, because a shift by whole pixels needs no arithmetic. The result is channels-last in memory.
     """
     height, width = images.shape[2:]
     rows = _mirrored(crops.top, height)
@@ -137,20 +118,20 @@ def _mirrored(start: Tensor, pixels: int) -> Tensor:
     return (pixels - 1) - ((pixels - 1) - position.abs()).abs()
 
 
-def resample(images: Tensor, crops: Crops, size: int) -> Tensor:
-    """Cuts each image's crop and resizes it: `[N, C, H, W] uint8` to `[N, C, size, size] float32`, values 0..255.
+def crop_and_resize(images: Tensor, crops: Crops, size: int) -> Tensor:
+    """Resize each image's crop: `[N, C, H, W] uint8` to `[N, C, size, size] float32`, values 0..255.
 
     Bilinear, with antialiasing where it shrinks, as PIL resizes (pixels outside the crop never count).
     """
     count, channels, height, width = images.shape
     rows = _weights(crops.top, crops.height, height, size, None)
     columns = _weights(crops.left, crops.width, width, size, crops.flip)
-    wide = torch.bmm(images.to(torch.float32).view(count, channels * height, width), columns.transpose(1, 2))
+    wide = torch.bmm(images.to(torch.float32).reshape(count, channels * height, width), columns.transpose(1, 2))
     return torch.matmul(rows[:, None], wide.view(count, channels, height, size))
 
 
 def _weights(start: Tensor, length: Tensor, pixels: int, size: int, flip: Tensor | None) -> Tensor:
-    """How much of each of `pixels` input pixels goes into each of `size` output pixels: `[N, size, pixels]`.
+    """The weight of each of `pixels` input pixels in each of `size` output pixels: `[N, size, pixels]`.
 
     A triangle of half-width max(1, length / size) around the output pixel's centre, cut off at the crop's borders and
     normalised: the coefficients of PIL's bilinear filter.

@@ -1,4 +1,4 @@
-"""Batches: an index, a crop and a normalisation, the last two on the device that trains."""
+"""Batches of one epoch: select images, crop them and normalise them, on the device where the images are."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,12 +7,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnzoo.data.augment import Augmentation, Crops, alternating_flips, draw_crops, resample, shift, whole_images
-from cnnzoo.data.images import Part
+from cnnzoo.config.schema import AugmentationConfig
+from cnnzoo.data.augment import (
+    Crops,
+    alternating_flips,
+    crop_and_resize,
+    crop_reflect,
+    draw_crops,
+    full_image_crops,
+)
+from cnnzoo.data.images import Split
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """The generator that decides the order and the augmentation of one epoch; CPU, so every device sees the same."""
+    """Return the generator of one epoch's order and augmentation: on the CPU, so that all devices see the same."""
     return _generator(seed, epoch)
 
 
@@ -21,17 +29,23 @@ def _generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
-class Batches:
-    """Iterates once over a part of a data set: `(images [B, C, S, S] float32 normalised, labels [B] int64)`.
+class BatchLoader:
+    """Iterate once over a split: `(images [B, C, S, S] float32 normalised, labels [B] int64)`.
 
-    In the given order and as they are, or, with `augmentation`, in an order and with crops and flips that
-    (`seed`, `epoch`) determine. Of every batch, process `rank` of `world_size` gets its share, so `batch_size` means
-    the same however many devices train. `limit` ends after so many batches.
+    Args:
+        split: the images and labels; batches are on its device.
+        mean, std: of each channel, `[C] float32`, in units of 0..1.
+        image_size: `S`; images of another size are resized.
+        batch_size: over all processes together: process `rank` of `world_size` gets its share of every batch.
+        shuffle: draw the order from (`seed`, `epoch`); otherwise the split's own.
+        augmentation: draw crops and flips from (`seed`, `epoch`); None: images as they are.
+        drop_last: leave out the last, incomplete batch.
+        limit: number of batches to stop after.
     """
 
     def __init__(
         self,
-        part: Part,
+        split: Split,
         mean: Tensor,
         std: Tensor,
         *,
@@ -39,7 +53,7 @@ class Batches:
         batch_size: int,
         channels_last: bool = False,
         shuffle: bool = False,
-        augmentation: Augmentation | None = None,
+        augmentation: AugmentationConfig | None = None,
         drop_last: bool = False,
         limit: int | None = None,
         seed: int = 0,
@@ -47,12 +61,12 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.part = part
+        self.split = split
         self.image_size = image_size
         self.batch_size = batch_size
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.shuffle = shuffle
-        self.augmentation = augmentation or Augmentation()
+        self.augmentation = augmentation
         self.drop_last, self.limit = drop_last, limit
         self.seed, self.epoch = seed, epoch
         self.rank, self.world_size = rank, world_size
@@ -61,41 +75,46 @@ class Batches:
         self.offset = (-mean / std).view(1, -1, 1, 1)
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.part), self.batch_size)
+        full, rest = divmod(len(self.split), self.batch_size)
         batches = full + (1 if rest and not self.drop_last else 0)
         return batches if self.limit is None else min(batches, self.limit)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        count, _, height, width = self.part.shape
-        device = self.part.device
+        count = len(self.split)
         generator = epoch_generator(self.seed, self.epoch)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
-        crops = None
-        if self.augmentation:
-            crops = draw_crops(self.augmentation, count, height, width, generator)
-            if self.augmentation.flip_mode == "alternating":
-                once = _generator(self.seed, 0, 1)  # of the image, so whatever the order
-                flip = alternating_flips(self.augmentation.flip, count, self.epoch, once)
-                crops = replace(crops, flip=flip[order])
-        elif (height, width) != (self.image_size, self.image_size):
-            crops = whole_images(count, height, width)
-        if crops is not None:
-            crops = crops.to(device)
+        crops = self._draw_crops(order, generator)
         starts = range(0, len(self) * self.batch_size, self.batch_size)
-        cuts = [slice(i + self.rank, min(i + self.batch_size, count), self.world_size) for i in starts]
-        for cut, (images, labels) in zip(cuts, self.part.fetch(order, cuts), strict=True):
-            x = self._cut(images, None if crops is None else crops[cut])
+        batch_slices = [slice(i + self.rank, min(i + self.batch_size, count), self.world_size) for i in starts]
+        for batch, (images, labels) in zip(batch_slices, self.split.fetch(order, batch_slices), strict=True):
+            x = self._crop(images, None if crops is None else crops[batch])
             x = x.contiguous(memory_format=self.memory_format)
             yield x.mul_(self.factor).add_(self.offset), labels
 
-    def _cut(self, images: Tensor, crops: Crops | None) -> Tensor:
+    def _draw_crops(self, order: Tensor, generator: torch.Generator) -> Crops | None:
+        """The crop of each image of `order`; None: all of them stay as they are."""
+        count, _, height, width = self.split.shape
+        augmentation = self.augmentation
+        if augmentation and (augmentation.flip or augmentation.scale or augmentation.padding):
+            crops = draw_crops(augmentation, count, height, width, generator)
+            if augmentation.flip_mode == "alternating":
+                # Drawn once for the whole training, and by the image, whatever the order.
+                flip = alternating_flips(augmentation.flip, count, self.epoch, _generator(self.seed, 0, 1))
+                crops = replace(crops, flip=flip[order])
+        elif (height, width) != (self.image_size, self.image_size):
+            crops = full_image_crops(count, height, width)
+        else:
+            return None
+        return crops.to(self.split.device)
+
+    def _crop(self, images: Tensor, crops: Crops | None) -> Tensor:
         """`[B, C, S, S] float32`, values 0..255."""
         if crops is None:
             return images.float()
-        if self.augmentation.padding and self.augmentation.padding_mode == "reflect":
-            images = shift(images, crops)
+        if self.augmentation and self.augmentation.padding and self.augmentation.padding_mode == "reflect":
+            images = crop_reflect(images, crops)
             height, width = images.shape[2:]
             if (height, width) == (self.image_size, self.image_size):
                 return images.float()
-            crops = whole_images(len(images), height, width).to(images.device)
-        return resample(images, crops, self.image_size)
+            crops = full_image_crops(len(images), height, width).to(images.device)
+        return crop_and_resize(images, crops, self.image_size)

@@ -1,115 +1,148 @@
-"""A data set ready for training: split, in the channels asked for, with its statistics."""
+"""A data set ready for training: split, in the channels asked for, with the statistics that normalise it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from cnnzoo.config.targets import call_target
+from cnnzoo.config.instantiate import instantiate
+from cnnzoo.config.schema import DatasetConfig
 from cnnzoo.data import memory
-from cnnzoo.data.images import Images, Part, StreamedImages
+from cnnzoo.data.images import Images, Split, StreamedImages
 from cnnzoo.data.sources import Source, image_count
 from cnnzoo.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# ITU-R BT.601 luma, as PIL and torchvision turn colour into grey.
+# ITU-R BT.601 luma, with which PIL and torchvision turn colour into grey.
 _LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three disjoint parts and the normalisation `(x / 255 - mean) / std`; `mean`, `std`: `[C] float32`.
+    """Three disjoint splits and the normalisation `(x / 255 - mean) / std`; `mean`, `std`: `[C] float32`.
 
     `val` may be empty: then there is no validation.
-    `resident`, `workers`: as in a configuration.
+    `resident`, `workers`: as in `DatasetConfig`.
     """
 
-    train: Part
-    val: Part
-    test: Part
+    train: Split
+    val: Split
+    test: Split
     classes: tuple[str, ...]
     mean: Tensor
     std: Tensor
     resident: bool | Literal["auto"]
     workers: int
 
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        return self.train, self.val, self.test
+
+    def read(self) -> "Dataset":
+        """Return it with the images read from disk into main memory, if they may be there.
+
+        Raises:
+            UserError: they must be, but do not fit.
+        """
+        to_read = sum(split.nbytes for split in self.splits if isinstance(split, StreamedImages))
+        in_memory = _may_be_in_memory(to_read, memory.CPU, self.resident)
+        splits = [split.in_memory() if in_memory else split.streamed(self.workers) for split in self.splits]
+        return replace(self, train=splits[0], val=splits[1], test=splits[2])
+
     def to(self, device: torch.device | str) -> "Dataset":
-        """Made for `device`, where batches are augmented; images in memory move there if they may.
+        """Return it for `device`, where batches are augmented; images in main memory move there if they may.
 
         Raises:
             UserError: they must, but do not fit.
         """
         device = torch.device(device)
-        parts: list[Part] = [self.train, self.val, self.test]
-        to_move = sum(part.nbytes for part in parts if isinstance(part, Images) and part.device.type != device.type)
-        if not _may_hold(device, to_move, self.resident):
-            parts = [part.streamed(self.workers) for part in parts]
-        train, val, test = (part.to(device) for part in parts)
-        mean, std = self.mean.to(device), self.std.to(device)
-        return replace(self, train=train, val=val, test=test, mean=mean, std=std)
-
-    def read(self) -> "Dataset":
-        """With the images on a disk read into main memory if they may be there.
-
-        Raises:
-            UserError: they must, but do not fit.
-        """
-        parts = (self.train, self.val, self.test)
-        to_read = sum(part.nbytes for part in parts if isinstance(part, StreamedImages))
-        resident = _may_hold(memory.CPU, to_read, self.resident)
-        train, val, test = (part.resident() if resident else part.streamed(self.workers) for part in parts)
-        return replace(self, train=train, val=val, test=test)
+        to_move = sum(
+            split.nbytes for split in self.splits if isinstance(split, Images) and split.device.type != device.type
+        )
+        splits: Sequence[Split] = self.splits
+        if not _may_be_in_memory(to_move, device, self.resident):
+            splits = [split.streamed(self.workers) for split in splits]
+        train, val, test = (split.to(device) for split in splits)
+        return replace(self, train=train, val=val, test=test, mean=self.mean.to(device), std=self.std.to(device))
 
 
-def _may_hold(device: torch.device, size: int, resident: bool | Literal["auto"]) -> bool:
-    """Whether `size` bytes of images shall be in the memory of `device`."""
+def _may_be_in_memory(size: int, device: torch.device, resident: bool | Literal["auto"]) -> bool:
+    """Whether `size` more bytes of images are to be kept in the memory of `device`."""
     if size == 0 or resident is False:
         return resident is not False
-    numbers = f"{size / 1e9:.1f} GB of images, {(memory.free(device) or 0) / 1e9:.1f} GB of {device.type} memory free"
+    sizes = f"{size / 1e9:.1f} GB of images, {(memory.free(device) or 0) / 1e9:.1f} GB of {device.type} memory free"
     if resident == "auto":
         resident = memory.has_room(size, device)
         if not resident:
-            log.info("%s: reading them batch by batch (dataset.resident=true keeps them there)", numbers)
+            log.info("%s: reading them batch by batch (dataset.resident=true keeps them there)", sizes)
     elif not memory.has_room(size, device, spare=0):
-        raise UserError(f"dataset.resident=true: {numbers}. dataset.resident=auto reads them batch by batch.")
+        raise UserError(f"dataset.resident=true: {sizes}. dataset.resident=auto reads them batch by batch.")
     return resident
 
 
-def load_dataset(config: Mapping[str, Any]) -> Dataset:
-    """Reads and prepares what the section `dataset` of a configuration describes.
+# What a source gets from the configuration if it has parameters of these names.
+_OFFERED = ("root", "cache", "image_size", "channels", "num_classes", "val_size", "split_seed")
+
+
+def load_dataset(config: DatasetConfig, trusted_packages: Sequence[str] = ()) -> Dataset:
+    """Read and split the data set of a configuration.
+
+    Args:
+        trusted_packages: packages whose functions may be a source without a return annotation.
 
     Raises:
-        UserError: the data are missing or damaged, or the section does not fit them.
+        UserError: the data are missing or damaged, or do not fit the configuration.
     """
-    source: Source = call_target("dataset.source", config["source"])
-    if len(source.classes) != config["num_classes"]:
+    offered = {key: getattr(config, key) for key in _OFFERED}
+    source = instantiate(Source, "dataset.source", config.source, offered=offered, trusted_packages=trusted_packages)
+    if len(source.classes) != config.num_classes:
         raise UserError(
-            f"dataset.num_classes={config['num_classes']}, but the data have {len(source.classes)} classes:"
+            f"dataset.num_classes={config.num_classes}, but the data have {len(source.classes)} classes:"
             f" {', '.join(source.classes[:20])}."
         )
-    train, test = (_with_channels(part, config["channels"]) for part in (source.train, source.test))
-    if config["mean"] is None or config["std"] is None:  # reads all images, which may take long
+    for name, split in (("training", source.train), ("validation", source.val), ("test", source.test)):
+        if split is not None:
+            _check(name, split, config.num_classes)
+    train, test = _with_channels(source.train, config.channels), _with_channels(source.test, config.channels)
+    if config.mean is None or config.std is None:  # reads all images, which may take long
         mean, std = channel_statistics(train)
-    if config["mean"] is not None:
-        mean = torch.tensor(config["mean"], dtype=torch.float32)
-    if config["std"] is not None:
-        std = torch.tensor(config["std"], dtype=torch.float32)
+    if config.mean is not None:
+        mean = torch.tensor(config.mean, dtype=torch.float32)
+    if config.std is not None:
+        std = torch.tensor(config.std, dtype=torch.float32)
     if source.val is not None:
-        val = _with_channels(source.val, config["channels"])
+        val = _with_channels(source.val, config.channels)
     else:
-        train_index, val_index = split_indices(len(train), config["val_size"], config["split_seed"])
+        train_index, val_index = split_indices(len(train), config.val_size, config.split_seed)
         train, val = train[train_index], train[val_index]
-    return Dataset(
-        train, val, test, source.classes, mean, std, resident=config["resident"], workers=config["workers"]
-    ).read()
+    dataset = Dataset(train, val, test, source.classes, mean, std, config.resident, config.workers)
+    return dataset.read()
+
+
+def _check(name: str, split: Split, num_classes: int) -> None:
+    """Refuse what would fail or mislead later, from a source of the user's own or a damaged file."""
+    labels = split.labels
+    if isinstance(split, Images):
+        images = split.images
+        if (images.dtype, images.ndim, labels.dtype, labels.shape) != (torch.uint8, 4, torch.int64, images.shape[:1]):
+            raise UserError(
+                f"dataset.source: the {name} images are {images.dtype} {[*images.shape]} and their labels"
+                f" {labels.dtype} {[*labels.shape]}; expected torch.uint8 [N, C, H, W] and torch.int64 [N]."
+            )
+    wrong = labels[(labels < 0) | (labels >= num_classes)]
+    if len(wrong):
+        raise UserError(
+            f"dataset.source: {len(wrong)} of {len(labels)} {name} images have labels such as {int(wrong[0])}; expected"
+            f" 0 to {num_classes - 1} (dataset.num_classes={num_classes}). The data are damaged, or have other classes."
+        )
 
 
 def split_indices(size: int, val_size: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of the training and the validation part, as `torch.manual_seed(seed)` and `random_split` give them.
+    """Draw the indices of training and validation split, as `random_split` does after `torch.manual_seed(seed)`.
 
     `val_size` below 1 is a share of the images, else their number; 0 leaves all of them for training.
     """
@@ -120,49 +153,51 @@ def split_indices(size: int, val_size: float, seed: int) -> tuple[Tensor, Tensor
     return order[: size - count], order[size - count :]
 
 
-def pixel_counts(part: Part) -> Tensor:
-    """How often each of the 256 values occurs in each channel: `[C, 256] int64`."""
-    counts = torch.zeros(part.shape[1], 256, dtype=torch.int64)
-    step = max(1, 2**22 // part.shape[1:].numel())
-    cuts = [slice(start, start + step) for start in range(0, len(part), step)]
-    for images, _ in part.fetch(torch.arange(len(part)), cuts):
+def pixel_counts(split: Split) -> Tensor:
+    """Count how often each of the 256 values occurs in each channel: `[C, 256] int64`."""
+    counts = torch.zeros(split.shape[1], 256, dtype=torch.int64)
+    step = max(1, 2**22 // split.shape[1:].numel())
+    batch_slices = [slice(start, start + step) for start in range(0, len(split), step)]
+    for images, _ in split.fetch(torch.arange(len(split)), batch_slices):
         for channel, count in zip(images.unbind(dim=1), counts, strict=True):
             count += channel.flatten().bincount(minlength=256)
     return counts
 
 
-def channel_statistics(part: Part) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel, scaled to 0..1; exact up to the last digit.
+def channel_statistics(split: Split) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, `[C] float32` in units of 0..1, exact up to the last digit.
 
     Counting the 256 values instead of summing pixels needs no copy of the images in floating point.
     """
     values = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
-    for counts in pixel_counts(part).double():
+    for counts in pixel_counts(split).double():
         mean = (counts * values).sum() / counts.sum()
         variance = (counts * (values - mean) ** 2).sum() / counts.sum()
         means.append(mean)
         stds.append(variance.sqrt())
-    # A channel without any contrast stays as it is rather than being divided by zero.
+    # A channel without any contrast is not scaled, instead of being divided by zero.
     std = torch.stack(stds)
     return torch.stack(means).float(), torch.where(std > 0, std, torch.ones_like(std)).float()
 
 
-def _with_channels(part: Part, channels: int) -> Part:
-    """Grey repeated to any number of channels, or colour turned into grey."""
-    present = part.shape[1]
+def _with_channels(split: Split, channels: int) -> Split:
+    """Repeat grey to any number of channels, or turn colour into grey."""
+    present = split.shape[1]
     if present == channels:
-        return part
-    if isinstance(part, StreamedImages):
+        return split
+    if isinstance(split, StreamedImages):
         raise UserError(
-            f"dataset.channels={channels}: the images have {present} channels, and stay as they are in a file."
+            f"dataset.channels={channels}: the images have {present} channels, and are used as they are in their file."
         )
     if present == 1:
-        return Images(part.images.repeat(1, channels, 1, 1), part.labels)
+        return Images(split.images.repeat(1, channels, 1, 1), split.labels)
     if present == 3 and channels == 1:
         weights = torch.tensor(_LUMA).view(1, 3, 1, 1)
-        grey = torch.cat([(chunk * weights).sum(1, keepdim=True).round_().byte() for chunk in part.images.split(4096)])
-        return Images(grey, part.labels)
+        grey = torch.cat(
+            [(chunk * weights).sum(1, keepdim=True).round_().byte() for chunk in torch.split(split.images, 4096)]
+        )
+        return Images(grey, split.labels)
     raise UserError(
         f"dataset.channels={channels}: the images have {present} channels, which can be kept"
         f"{' or turned into 1' if present == 3 else ''}; grey images can be repeated to any number."

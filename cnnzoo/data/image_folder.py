@@ -1,8 +1,7 @@
-"""A folder of the user's own images, one sub-folder a class; decoded once into a file of uint8."""
+"""A folder of the user's own images, one sub-folder a class; decoded once into a file of uint8 pixels."""
 
-import contextlib
 import errno
-import fcntl
+import glob
 import hashlib
 import json
 import logging
@@ -11,7 +10,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +23,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from cnnzoo.config.folders import class_folders, part_folders, subfolders
+from cnnzoo.config.folder_layout import class_folders, split_folders, subfolders
 from cnnzoo.console import console
 from cnnzoo.data import memory
 from cnnzoo.data.images import PixelFile, StreamedImages
 from cnnzoo.data.sources import Source, image_count
 from cnnzoo.errors import UserError
+from cnnzoo.io import atomic_path, exclusive_lock
 
 log = logging.getLogger(__name__)
 
-_CHUNK_BYTES = 2**26  # images that are in memory while a folder is decoded
+_CHUNK_BYTES = 2**26  # of images in memory while a folder is decoded
 
 
 def image_folder(
@@ -48,102 +48,121 @@ def image_folder(
 ) -> Source:
     """Images under `root/<class>/` or `root/{train,val,test}/<class>/`, in sub-folders too, as `image_size` squares.
 
-    What is missing of test and val is drawn from train with `split_seed`, class by class: `test_size` of the images,
-    then `val_size` of those left, below 1 a share, else a number, 0 none. `cache` is the folder in whose `.cache` the
-    decoded images are kept, until a file's name, size or time of change is another.
+    Args:
+        image_size, channels: of the decoded images.
+        test_size, val_size: what is drawn from train, class by class, where there is no folder for that split: first
+            `test_size` of the images, then `val_size` of the rest; below 1 a share, else a number, 0 none.
+        split_seed: of these draws.
+        unreadable: what to do about files that cannot be decoded.
+        cache: the folder in whose `.cache` the decoded images are kept, until a file's name, size or time of change
+            differs.
 
     Raises:
-        UserError: a class is empty or too small, files are `unreadable`, or there is room for the decoded images
-            neither in `cache` nor in memory.
+        UserError: a class is empty or too small, files are unreadable, or there is room for the decoded images neither
+            in `cache` nor in memory.
     """
     folder = Path(root)
     classes = [entry.name for entry in class_folders(folder)]
-    files = _listing(folder, classes)
-    pixels, failures = _pixels(folder, files, image_size, channels, Path(cache))
+    files = _list_images(folder, classes)
+    pixels, failures = _load_pixels(folder, files, image_size, channels, Path(cache))
     if failures:
-        _judge(files, failures, unreadable)
+        _report_unreadable(files, failures, unreadable)
     readable = np.array([index not in failures for index in range(len(files))])
-    labels = np.array([file.label for file in files])
-
-    def part_of(name: str) -> NDArray[np.int64]:
-        return np.flatnonzero(readable & np.array([file.part == name for file in files]))
-
+    splits, labels = (np.array([getattr(file, name) for file in files]) for name in ("split", "label"))
+    train, val, test = (np.flatnonzero(readable & (splits == name)) for name in ("train", "val", "test"))
     generator = torch.Generator().manual_seed(split_seed)
-    train, val, test = part_of("train"), part_of("val"), part_of("test")
     if not len(test):
         train, test = _draw(train, labels, classes, test_size, "dataset.source.test_size", generator)
     if not len(val) and val_size:
         train, val = _draw(train, labels, classes, val_size, "dataset.val_size", generator)
+    sizes = f"{len(train)} training, {len(val)} validation and {len(test)} test images"
+    log.info("%s: %d classes, %s", folder, len(classes), sizes)
 
     def images(index: NDArray[np.int64]) -> StreamedImages:
         return StreamedImages(pixels, torch.from_numpy(index), torch.from_numpy(labels[index]))
 
-    log.info(
-        "%s: %d classes, %d training, %d validation and %d test images",
-        folder, len(classes), len(train), len(val), len(test),
-    )  # fmt: skip
     return Source(images(train), images(test), tuple(classes), val=images(val))
 
 
 @dataclass(frozen=True)
 class _File:
     path: Path
-    part: str
+    split: str
     label: int
 
 
-def _listing(root: Path, classes: Sequence[str]) -> list[_File]:
-    """Every image file with its part and label, in an order that does not depend on the file system."""
-    parts = part_folders(root)
+def _list_images(root: Path, classes: Sequence[str]) -> list[_File]:
+    """List every image file with its split and label, in an order that does not depend on the file system."""
+    splits = split_folders(root)
+    labels = {name: label for label, name in enumerate(classes)}
+    folders = {folder: split for split, parent in splits.items() for folder in subfolders(parent)}
+    own = {os.path.realpath(folder) for folder in (root, *splits.values(), *folders)}
     suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
     files, others = [], 0
-    for part, folder in parts.items():
-        for class_folder in subfolders(folder):
-            if class_folder.name not in classes:
-                raise UserError(
-                    f"{class_folder}: no training images of this class; {parts['train']} has {', '.join(classes[:20])}."
-                )
-            found = [
-                Path(where, name)
-                for where, _, names in os.walk(class_folder, followlinks=True)
-                for name in names
-                if not name.startswith(".")
-            ]
-            paths = sorted(path for path in found if path.suffix.lower() in suffixes)
-            if not paths:
-                raise UserError(f"{class_folder}: an empty class: no image files. Remove the folder, or fill it.")
-            others += len(found) - len(paths)
-            files += [_File(path, part, classes.index(class_folder.name)) for path in paths]
+    for folder, split in folders.items():
+        if folder.name not in labels:
+            raise UserError(
+                f"{folder}: no training images of this class; {splits['train']} has {', '.join(classes[:20])}."
+            )
+        found = _files_below(folder, own)
+        paths = [path for path in found if path.suffix.lower() in suffixes]
+        if not paths:
+            raise UserError(f"{folder}: an empty class: no image files. Remove the folder, or fill it.")
+        others += len(found) - len(paths)
+        files += [_File(path, split, labels[folder.name]) for path in paths]
     if others:
-        log.info("%s: %d files left alone that are no images by their names", root, others)
-    if len(parts) > 1 or parts["train"] != root:
-        ignored = [entry.name for entry in subfolders(root) if entry not in parts.values()]
+        log.info("%s: ignoring %d files whose names are not those of images", root, others)
+    if splits != {"train": root}:
+        ignored = [entry.name for entry in subfolders(root) if entry not in splits.values()]
         if ignored:
-            log.warning("%s: %s left alone: no part with class folders", root, ", ".join(ignored))
+            log.warning("%s: ignoring %s: not a split with class folders", root, ", ".join(ignored))
     return files
 
 
-def _pixels(
+def _files_below(folder: Path, excluded: Collection[str]) -> list[Path]:
+    """The files of a folder and its sub-folders that are not hidden, sorted.
+
+    Links are followed, but lead to each real file or folder once, because they may form a loop. `excluded` real
+    folders, those of other classes and splits, are not entered.
+    """
+    seen, found = set(excluded), list[Path]()
+
+    def visit(folder: str, real_folder: str) -> None:
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            link = entry.is_symlink()
+            real = os.path.realpath(entry) if link else f"{real_folder}/{entry.name}"
+            if real in seen:
+                continue
+            seen.add(real)
+            if Path(real).is_dir() if link else entry.is_dir():
+                visit(entry.path, real)
+            elif not entry.name.startswith("."):
+                found.append(Path(entry))
+
+    visit(str(folder), os.path.realpath(folder))
+    return found
+
+
+def _load_pixels(
     root: Path, files: Sequence[_File], image_size: int, channels: int, cache: Path
 ) -> tuple[PixelFile | Tensor, dict[int, str]]:
-    """All images, `[N, C, S, S]`, decoded or from the cache; for those that cannot be read, why."""
-    facts = [(str(file.path), (stat := file.path.stat()).st_size, stat.st_mtime_ns) for file in files]
-    listing = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    place = hashlib.sha256(str(root).encode()).hexdigest()[:10]
-    # One file for a folder and its settings: a folder that changes replaces it.
-    kept = cache.absolute() / ".cache" / f"{root.name}-{channels}x{image_size}-{place}.npy"
-    shape = (len(files), channels, image_size, image_size)
+    """All images, `[N, C, S, S] uint8`, from the cache or decoded; and why some could not be, by their index."""
     paths = [file.path for file in files]
+    listing = hashlib.sha256(json.dumps([_file_state(path) for path in paths]).encode()).hexdigest()
+    folder_id = hashlib.sha256(str(root).encode()).hexdigest()[:10]
+    # One cache file for a folder and its settings: when the folder changes, it is replaced.
+    kept = cache.absolute() / ".cache" / f"{root.name}-{channels}x{image_size}-{folder_id}.npy"
+    shape = (len(files), channels, image_size, image_size)
     try:
-        if found := _read(kept, listing):
-            return found
-        with _alone(kept.with_suffix(".lock")):  # the jobs of a sweep wait for the first one's decoding
-            if found := _read(kept, listing):
-                return found
+        if cached := _read_cache(kept, listing):
+            return cached
+        with exclusive_lock(kept.with_suffix(".lock")):  # the jobs of a sweep wait until the first one has decoded
+            if cached := _read_cache(kept, listing):
+                return cached
             start = time.perf_counter()
-            found = _write(kept, listing, paths, shape)
+            written = _write_cache(kept, listing, paths, shape)
             log.info("%s: %d images decoded in %.1f s", root, len(files), time.perf_counter() - start)
-            return found
+            return written
     except OSError as error:
         if not memory.has_room(size := math.prod(shape)):
             raise UserError(
@@ -152,30 +171,31 @@ def _pixels(
                 " paths.data (or the environment variable CNNZOO_DATA) at a folder with room, or lower"
                 f" dataset.image_size={image_size} (half of it takes a quarter)."
             ) from error
-        log.warning("%s cannot be kept (%s): the images will be decoded anew next time", kept, error.strerror)
+        log.warning("%s cannot be kept (%s): the images will be decoded again next time", kept, error.strerror)
     failures: dict[int, str] = {}
-    return torch.from_numpy(np.concatenate([*_decoded(paths, shape, failures)])), failures
+    return torch.from_numpy(np.concatenate([*_decode_all(paths, shape, failures)])), failures
 
 
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _file_state(path: Path) -> tuple[str, int, int]:
+    """What differs once a file has changed: path, size and time of change."""
+    try:
+        stat = path.stat()
+    except OSError:  # a link to nothing, which decoding reports
+        return str(path), -1, -1
+    return str(path), stat.st_size, stat.st_mtime_ns
 
 
-def _read(kept: Path, listing: str) -> tuple[PixelFile, dict[int, str]] | None:
-    """What `_write` kept, or None where it is missing, damaged or of another listing."""
+def _read_cache(kept: Path, listing: str) -> tuple[PixelFile, dict[int, str]] | None:
+    """What `_write_cache` kept, or None where it is missing, damaged or of other files."""
     try:
         pixels = PixelFile(kept)
-        facts = json.loads(pixels.after())
-        if facts["listing"] != listing:
+        trailer = json.loads(pixels.trailer())
+        if trailer["listing"] != listing:
             return None
-        # What is small enough for memory is read at every start anyway; the rest is trusted to be as it was written.
-        if memory.has_room(pixels.nbytes) and pixels.crc() != facts["crc"]:
-            raise ValueError("its checksum is another")
-        return pixels, {int(index): reason for index, reason in facts["failures"].items()}
+        # What fits in memory is read at every start anyway; a larger file is not read only to be checked.
+        if memory.has_room(pixels.nbytes) and pixels.crc() != trailer["crc"]:
+            raise ValueError("wrong checksum")
+        return pixels, {int(index): reason for index, reason in trailer["failures"].items()}
     except FileNotFoundError:
         return None
     except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -184,56 +204,54 @@ def _read(kept: Path, listing: str) -> tuple[PixelFile, dict[int, str]] | None:
         return None
 
 
-def _write(kept: Path, listing: str, paths: Sequence[Path], shape: tuple[int, ...]) -> tuple[PixelFile, dict[int, str]]:
-    """Decodes into a `.npy` file, behind whose array stands what `_read` checks. Only a whole one gets its name.
+def _write_cache(
+    kept: Path, listing: str, paths: Sequence[Path], shape: tuple[int, ...]
+) -> tuple[PixelFile, dict[int, str]]:
+    """Decode into a `.npy` file with a trailer behind its array, which holds what `_read_cache` checks.
 
     Raises:
         OSError: it cannot be written.
     """
+    for leftover in kept.parent.glob(f".{glob.escape(kept.name)}.*"):
+        leftover.unlink()  # of a process that was killed: whoever decodes holds the lock
     free, size = shutil.disk_usage(kept.parent).free, math.prod(shape)
     if size > free:
         raise OSError(errno.ENOSPC, f"{free / 1e9:.1f} GB of disk are free")
     failures: dict[int, str] = {}
-    beside, crc = kept.with_suffix(".partial"), 0
-    try:
-        with beside.open("wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for chunk in _decoded(paths, shape, failures):
-                file.write(chunk.data)
-                crc = zlib.crc32(chunk.data, crc)
-            file.write(json.dumps({"listing": listing, "crc": crc, "failures": failures}).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(kept)
-    finally:
-        beside.unlink(missing_ok=True)
+    crc = 0
+    with atomic_path(kept) as temporary, temporary.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for chunk in _decode_all(paths, shape, failures):
+            file.write(chunk.data)
+            crc = zlib.crc32(chunk.data, crc)
+        file.write(json.dumps({"listing": listing, "crc": crc, "failures": failures}).encode())
     return PixelFile(kept), failures
 
 
-def _decoded(paths: Sequence[Path], shape: tuple[int, ...], failures: dict[int, str]) -> Iterator[NDArray[np.uint8]]:
-    """All images in chunks `[n, C, S, S]`, black where a file cannot be read; `failures` then says why."""
+def _decode_all(paths: Sequence[Path], shape: tuple[int, ...], failures: dict[int, str]) -> Iterator[NDArray[np.uint8]]:
+    """Yield all images in chunks `[n, C, S, S]`, black where a file cannot be read, with the reason in `failures`."""
     _, channels, image_size, _ = shape
     step = max(1, _CHUNK_BYTES // math.prod(shape[1:]))
 
-    def work(path: Path, pixels: NDArray[np.uint8]) -> str | None:
+    def decode_into(pixels: NDArray[np.uint8], path: Path) -> str | None:
         try:
             pixels[:] = decode(path, image_size, channels)
         except UnidentifiedImageError:
-            return "in no format that PIL knows"
+            return "not in a format that PIL reads"
         except Exception as error:  # a damaged file can make a decoder raise anything
             return f"{type(error).__name__}: {error}"
         return None
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # PIL's decoders and resizing let go of the interpreter's lock, so threads are enough.
+    # Threads suffice, because PIL's decoders and resizing release the interpreter's lock.
     with Progress(*columns, console=console, transient=True) as progress, ThreadPoolExecutor() as pool:
         task = progress.add_task("decoding images", total=len(paths))
         try:
             for start in range(0, len(paths), step):
                 chunk = paths[start : start + step]
                 pixels = np.zeros((len(chunk), *shape[1:]), dtype=np.uint8)
-                for index, reason in enumerate(pool.map(work, chunk, pixels), start):
+                for index, reason in enumerate(pool.map(decode_into, pixels, chunk), start):
                     progress.advance(task)
                     if reason is not None:
                         failures[index] = reason
@@ -244,13 +262,13 @@ def _decoded(paths: Sequence[Path], shape: tuple[int, ...], failures: dict[int, 
 
 
 def decode(path: Path, image_size: int, channels: int) -> NDArray[np.uint8]:
-    """One image file as `[C, S, S]`: upright, the largest central square, scaled bilinearly with antialiasing.
+    """Read one image file as `[C, S, S]`: upright, the largest central square, scaled bilinearly with antialiasing.
 
-    Colours become grey, or grey colour, as PIL converts them; transparency is dropped. JPEGs much larger than
+    Colour becomes grey, or grey colour, as PIL converts them; transparency is dropped. JPEGs much larger than
     `image_size` are decoded at the smallest of the format's own scales (1/2, 1/4, 1/8) that leaves twice the size.
 
     Raises:
-        Exception: whatever PIL raises for what it cannot read.
+        Exception: whatever PIL raises where it cannot read the file.
     """
     with Image.open(path) as opened:
         opened.draft(None, (2 * image_size, 2 * image_size))
@@ -258,7 +276,7 @@ def decode(path: Path, image_size: int, channels: int) -> NDArray[np.uint8]:
     if image.mode.startswith("I"):  # 16 bits, which PIL would cut off at 255
         image = Image.fromarray(np.rint(np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
     elif image.mode == "F":
-        raise ValueError("pixels in floating point, whose range nobody knows")
+        raise ValueError("floating-point pixels, whose range is not known")
     elif image.mode == "P":
         image = image.convert("RGBA")  # a palette's transparency would raise a warning otherwise
     image = image.convert("RGB" if channels == 3 else "L")
@@ -266,15 +284,15 @@ def decode(path: Path, image_size: int, channels: int) -> NDArray[np.uint8]:
     return np.asarray(square).reshape(image_size, image_size, channels).transpose(2, 0, 1)
 
 
-def _judge(files: Sequence[_File], failures: dict[int, str], unreadable: str) -> None:
-    """Says which files cannot be read, and stops unless they are to be skipped."""
+def _report_unreadable(files: Sequence[_File], failures: dict[int, str], unreadable: str) -> None:
+    """List the files that cannot be read, as an error unless they are to be skipped."""
     shown = [f"  {files[index].path}: {reason.splitlines()[0]}" for index, reason in [*failures.items()][:5]]
     if len(failures) > len(shown):
         shown.append(f"  … and {len(failures) - len(shown)} more")
     listed = "\n".join(shown)
     text = f"{len(failures)} of {len(files)} files cannot be read as images"
     if unreadable == "refuse":
-        raise UserError(f"{text}; mend or remove them, or go without them: dataset.source.unreadable=skip\n{listed}")
+        raise UserError(f"{text}; repair or remove them, or skip them: dataset.source.unreadable=skip\n{listed}")
     log.warning("%s and are skipped:\n%s", text, listed)
 
 
@@ -286,7 +304,9 @@ def _draw(
     key: str,
     generator: torch.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divides `index` into what stays and what is drawn: of each class its share, and at least one image on each side.
+    """Divide `index` into what stays and what is drawn: of each class its share, and at least one image on each side.
+
+    The number drawn from a class is its share rounded by largest remainders, within those bounds.
 
     Raises:
         UserError: `size` leaves a class without images on one side.
@@ -299,7 +319,7 @@ def _draw(
     if sizes[smallest] < 2:
         raise UserError(
             f"class '{classes[smallest]}' is too small to be divided: {sizes[smallest]} image(s) left. Each class needs"
-            " one for training and one for each part that is drawn from the training images."
+            " one for training and one for each split that is drawn from the training images."
         )
     if not len(classes) <= total <= len(index) - len(classes):
         raise UserError(
@@ -314,11 +334,6 @@ def _draw(
         counts[np.where(counts > 1, counts - quota, -np.inf).argmax()] -= 1
     drawn = np.zeros(len(index), dtype=bool)
     for label, count in enumerate(counts.astype(int)):
-        places = np.flatnonzero(labels[index] == label)
-        drawn[places[_permutation(len(places), generator)[:count]]] = True
+        members = np.flatnonzero(labels[index] == label)
+        drawn[members[torch.randperm(len(members), generator=generator).numpy()[:count]]] = True
     return index[~drawn], index[drawn]
-
-
-def _permutation(count: int, generator: torch.Generator) -> NDArray[np.int64]:
-    order: Tensor = torch.randperm(count, generator=generator)
-    return order.numpy()

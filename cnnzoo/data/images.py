@@ -1,6 +1,6 @@
-"""A part of a data set: images that lie on the device that trains, or that stay where they are and come in batches.
+"""The images of a split: in the memory of the training device, or read batch by batch from a file or main memory.
 
-`Images` is the one, `StreamedImages` the other. Both give the same batches, bit for bit.
+`Images` and `StreamedImages` give the same batches, bit for bit.
 """
 
 import os
@@ -49,14 +49,14 @@ class Images:
     def to(self, device: torch.device | str) -> "Images":
         return Images(self.images.to(device), self.labels.to(device))
 
-    def fetch(self, order: Tensor, cuts: Iterable[slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and labels of `order[cut]` for each cut, on `device`."""
+    def fetch(self, order: Tensor, batch_slices: Iterable[slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and labels of `order[batch]` for each slice, on `device`."""
         order = order.to(self.device)
-        for cut in cuts:
-            index = order[cut]
+        for batch in batch_slices:
+            index = order[batch]
             yield self.images.index_select(0, index), self.labels[index]
 
-    def resident(self) -> "Images":
+    def in_memory(self) -> "Images":
         return self
 
     def streamed(self, workers: int) -> "StreamedImages":
@@ -64,58 +64,59 @@ class Images:
 
 
 class PixelFile:
-    """`[N, C, H, W] uint8` in a `.npy` file, whose rows are read when they are asked for.
+    """`[N, C, H, W] uint8` in a `.npy` file, of which single images are read on demand.
 
-    Read and not mapped: mapped pages count as the process's memory, and a file that fails would kill it by a signal.
+    They are read and not memory-mapped, because mapped pages count as memory of the process, which batch systems limit
+    and `peak_memory_bytes` reports; and a failing disk would kill the process instead of raising an error.
 
     Raises:
-        UserError: the file does not hold such an array, or less than it says.
+        UserError: the file does not hold such an array, or less than its header says.
         OSError: it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.descriptor = os.open(path, os.O_RDONLY)  # kept open: a file that takes its place is another data set
-        weakref.finalize(self, os.close, self.descriptor)
-        with open(self.descriptor, "rb", closefd=False) as file:
-            try:
-                if np.lib.format.read_magic(file) != (1, 0):
-                    raise ValueError("another version of the format")
-                shape, transposed, dtype = np.lib.format.read_array_header_1_0(file)
-            except ValueError as error:
-                raise UserError(f"{path} is no .npy file of images: {error}.") from error
-            self.start = file.tell()
-            self.end = file.seek(0, os.SEEK_END)
+        self._file = path.open("rb")  # stays open: a new file of this name is another data set
+        weakref.finalize(self, self._file.close)
+        try:
+            if np.lib.format.read_magic(self._file) != (1, 0):
+                raise ValueError("another version of the format")
+            shape, transposed, dtype = np.lib.format.read_array_header_1_0(self._file)
+        except ValueError as error:
+            raise UserError(f"{path} is no .npy file of images: {error}.") from error
         if dtype != np.uint8 or len(shape) != 4 or transposed:
             raise UserError(f"{path} holds {dtype} {shape}; expected uint8 [N, C, H, W] in C order.")
         self.shape = torch.Size(shape)
         self.nbytes = self.shape.numel()
-        if self.end < self.start + self.nbytes:
-            raise self._cut_off()
+        self._start = self._file.tell()
+        self._end = self._file.seek(0, os.SEEK_END)
+        if self._end < self._start + self.nbytes:
+            raise self._truncated()
 
     def read(self, rows: Tensor, out: Tensor) -> None:
-        """Writes the rows `rows` `[n] int64` into `out` `[n, C, H, W] uint8`; from any number of threads at a time."""
+        """Read the images `rows` `[n] int64` into `out` `[n, C, H, W] uint8`; any number of threads may."""
         size = self.shape[1:].numel()
-        for place, row in zip(out.numpy().reshape(len(rows), size), rows.tolist(), strict=True):
-            if os.preadv(self.descriptor, [place.data], self.start + row * size) != size:
-                raise self._cut_off()
+        for buffer, row in zip(out.numpy().reshape(len(rows), size), rows.tolist(), strict=True):
+            if os.preadv(self._file.fileno(), [buffer.data], self._start + row * size) != size:
+                raise self._truncated()
 
     def crc(self) -> int:
         """CRC-32 of all pixels."""
         value = 0
-        buffer = bytearray(2**24)
-        for at in range(0, self.nbytes, len(buffer)):
-            count = os.preadv(self.descriptor, [buffer], self.start + at)
-            value = zlib.crc32(memoryview(buffer)[: min(count, self.nbytes - at)], value)
+        self._file.seek(self._start)
+        for start in range(0, self.nbytes, 2**24):
+            value = zlib.crc32(self._file.read(min(2**24, self.nbytes - start)), value)
         return value
 
-    def after(self) -> bytes:
-        """What stands in the file behind the array."""
-        at = self.start + self.nbytes
-        return os.pread(self.descriptor, self.end - at, at)
+    def trailer(self) -> bytes:
+        """What follows the array in the file."""
+        self._file.seek(self._start + self.nbytes)
+        return self._file.read()
 
-    def _cut_off(self) -> UserError:
-        return UserError(f"{self.path} is shorter than it says: it is damaged. Delete it to have it made again.")
+    def _truncated(self) -> UserError:
+        return UserError(
+            f"{self.path} is shorter than its header says: it is damaged. Delete it to have it made again."
+        )
 
     def __reduce__(self) -> tuple[type["PixelFile"], tuple[Path]]:
         return PixelFile, (self.path,)  # another process opens it again
@@ -125,8 +126,8 @@ class PixelFile:
 class StreamedImages:
     """The rows `rows` `[N] int64` of `store` `[M, C, H, W] uint8`, with their `labels` `[N] int64`, for `device`.
 
-    `store` stays where it is, on a disk or in main memory. While a batch is worked on, `workers` threads read the next
-    ones (0: none does). Threads, for reading needs no Python: processes would only copy each batch once more.
+    `store` stays on disk or in main memory. While a batch is processed, `workers` threads read the next ones (0: none
+    does). Threads suffice because reads release the interpreter's lock; processes would add a copy per batch.
     """
 
     store: Tensor | PixelFile
@@ -152,19 +153,18 @@ class StreamedImages:
     def to(self, device: torch.device | str) -> "StreamedImages":
         return replace(self, device=torch.device(device))
 
-    def fetch(self, order: Tensor, cuts: Iterable[slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and labels of `order[cut]` for each cut, on `device`."""
+    def fetch(self, order: Tensor, batch_slices: Iterable[slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and labels of `order[batch]` for each slice, on `device`."""
 
-        def read(cut: slice) -> tuple[Tensor, Tensor]:
-            index = order[cut]
+        def read(batch: slice) -> tuple[Tensor, Tensor]:
+            index = order[batch]
             return self._read(self.rows[index]), self.labels[index]
 
-        for batch in _ahead(read, cuts, self.workers):
-            images, labels = (tensor.to(self.device, non_blocking=True) for tensor in batch)
-            yield images, labels
+        for images, labels in _read_ahead(read, batch_slices, self.workers):
+            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
     def _read(self, rows: Tensor) -> Tensor:
-        # From pinned memory the GPU copies by itself; torch does not use it anew before that is done.
+        # A GPU copies from pinned memory without the CPU; torch does not reuse that memory before the copy is done.
         pinned = self.device.type == "cuda"
         out = torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
         if isinstance(self.store, Tensor):
@@ -172,32 +172,32 @@ class StreamedImages:
         self.store.read(rows, out)
         return out
 
-    def resident(self) -> Images:
-        """All of them in memory."""
+    def in_memory(self) -> Images:
+        """Return them read into the memory of `device`."""
         return Images(self.to(CPU)._read(self.rows), self.labels).to(self.device)
 
     def streamed(self, workers: int) -> "StreamedImages":
         return replace(self, workers=workers)
 
 
-Part = Images | StreamedImages
+Split = Images | StreamedImages
 
 
 _Batch = tuple[Tensor, Tensor]
 
 
-def _ahead(read: Callable[[slice], _Batch], cuts: Iterable[slice], workers: int) -> Iterator[_Batch]:
-    """`read` of each cut, in order, the next ones being read meanwhile."""
+def _read_ahead(read: Callable[[slice], _Batch], batch_slices: Iterable[slice], workers: int) -> Iterator[_Batch]:
+    """Yield `read(batch)` for each slice, in order, while `workers` threads read the next ones."""
     if not workers:
-        yield from map(read, cuts)
+        yield from map(read, batch_slices)
         return
-    cuts = iter(cuts)
+    batch_slices = iter(batch_slices)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="read-ahead")
     try:
-        waiting = deque(pool.submit(read, cut) for cut in islice(cuts, workers + 1))
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(pool.submit(read, cut) for cut in islice(cuts, 1))
+        pending = deque(pool.submit(read, batch) for batch in islice(batch_slices, workers + 1))
+        while pending:
+            result = pending.popleft().result()
+            pending.extend(pool.submit(read, batch) for batch in islice(batch_slices, 1))
             yield result
     finally:
         pool.shutdown(cancel_futures=True)  # an epoch may be left early

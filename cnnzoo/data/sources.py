@@ -1,6 +1,8 @@
-"""Where images come from: each function reads one kind of source into uint8 tensors, or finds it in a file of them.
+"""Where images come from: a source is a function that returns a `Source`, made from one kind of files.
 
-A data set of your own is one function like these and one YAML whose `dataset.source._target_` names it.
+A data set of your own is a function like these, annotated `-> Source`, and a YAML whose `dataset.source._target_` names
+it. Of its parameters, those called `root`, `cache`, `image_size`, `channels`, `val_size` or `split_seed` get the values
+of the section `dataset`.
 """
 
 import logging
@@ -11,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from cnnzoo.data.images import Images, Part
+from cnnzoo.data.images import Images, Split
 from cnnzoo.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -19,16 +21,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as its makers divided it; without a validation part, that is taken from `train` later."""
+    """A data set as its authors split it; without a validation split, that is taken from `train` later."""
 
-    train: Part
-    test: Part
+    train: Split
+    test: Split
     classes: tuple[str, ...]
-    val: Part | None = None
+    val: Split | None = None
 
 
 def image_count(size: float, total: int) -> int:
-    """A part's size as a number of images: below 1 it is a share of `total`."""
+    """The size of a split as a number of images; below 1 it is a share of `total`."""
     return round(size * total) if size < 1 else int(size)
 
 
@@ -43,46 +45,46 @@ _SIZES = {
 
 
 def torchvision_set(name: Literal["CIFAR10", "CIFAR100", "MNIST", "FashionMNIST", "SVHN"], root: str) -> Source:
-    """A data set that torchvision knows, from `root`, downloaded to there when missing.
+    """A data set of `torchvision.datasets`, from the folder `root`, downloaded to there when missing.
 
     Raises:
-        UserError: missing or damaged and not to be downloaded.
+        UserError: it is missing or damaged, and cannot be downloaded.
     """
-    parts = [_torchvision_part(name, root, part) for part in ("train", "test")]
-    for part, data, expected in zip(("training", "test"), parts, _SIZES[name], strict=True):
+    train, test = (_torchvision_split(name, root, split) for split in ("train", "test"))
+    for split, data, expected in zip(("training", "test"), (train, test), _SIZES[name], strict=True):
         if len(data) != expected:
             raise UserError(
-                f"{name} in {Path(root).resolve()} has {len(data)} {part} images instead of {expected}: it is damaged."
+                f"{name} in {Path(root).resolve()} has {len(data)} {split} images instead of {expected}: it is damaged."
                 " Delete its folder there to have it downloaded again."
             )
-    train, test = parts
     classes = getattr(train, "classes", None) or [str(digit) for digit in range(10)]  # SVHN has no list of its own
     return Source(_images(train), _images(test), tuple(classes))
 
 
-def _torchvision_part(name: str, root: str, part: str) -> Any:
+def _torchvision_split(name: str, root: str, split: str) -> Any:
     """torchvision's data set object for "train" or "test"."""
-    import torchvision.datasets  # slow to import, and other sources do without
+    import torchvision.datasets  # slow to import, and not needed by other sources
 
     cls = getattr(torchvision.datasets, name)
-    kwargs: dict[str, Any] = {"split": part} if name == "SVHN" else {"train": part == "train"}
+    kwargs: dict[str, Any] = {"split": split} if name == "SVHN" else {"train": split == "train"}
     where = Path(root).resolve()
     try:
         try:
             return cls(root, download=False, **kwargs)
-        except RuntimeError:  # torchvision's word for: not there, or its checksum is wrong
+        except RuntimeError:  # what torchvision raises if it is not there or a checksum is wrong
             log.info("%s is missing or damaged in %s: downloading it", name, where)
             return cls(root, download=True, **kwargs)
     except Exception as error:
+        reason = f"{type(error).__name__}: {error}".strip().rstrip(".").split("\n")[0]
         raise UserError(
-            f"{name} is missing or damaged in {where}, and downloading it failed ({_reason(error)})."
+            f"{name} is missing or damaged in {where}, and downloading it failed ({reason})."
             " Point paths.data (or the environment variable CNNZOO_DATA) at a folder that holds it in torchvision's"
             " layout, or try again with a network connection. dataset=digits needs neither."
         ) from error
 
 
 def _images(data: Any) -> Images:
-    """Torchvision's arrays, whichever way round they lie, as `[N, C, H, W]`."""
+    """torchvision's arrays, whichever order their axes have, as `[N, C, H, W]`."""
     images = torch.as_tensor(np.asarray(data.data))
     if images.ndim == 3:  # grey
         images = images[:, None]
@@ -92,12 +94,8 @@ def _images(data: Any) -> Images:
     return Images(images.contiguous(), labels)
 
 
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().rstrip(".").split("\n")[0]
-
-
 def digits(test_size: int, split_seed: int) -> Source:
-    """scikit-learn's 1,797 handwritten digits, 8×8 grey, brightness 0..16 stretched to 0..255; stratified test set."""
+    """scikit-learn's 1,797 handwritten digits, 8×8 grey, brightness 0..16 scaled to 0..255; stratified test split."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -108,10 +106,9 @@ def digits(test_size: int, split_seed: int) -> Source:
         raise UserError(
             f"dataset.source.test_size={test_size}: expected 10 to {len(labels) - 10} of {len(labels)} images."
         )
+    everything = Images(images, labels)
     train, test = train_test_split(
         np.arange(len(labels)), test_size=test_size, random_state=split_seed, stratify=data.target
     )
-    everything = Images(images, labels)
-    return Source(
-        everything[torch.as_tensor(train)], everything[torch.as_tensor(test)], tuple(str(c) for c in data.target_names)
-    )
+    classes = tuple(str(name) for name in data.target_names)
+    return Source(everything[torch.as_tensor(train)], everything[torch.as_tensor(test)], classes)

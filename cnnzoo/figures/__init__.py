@@ -1,4 +1,4 @@
-"""Pictures for papers and slides: `python -m cnnzoo.figures KIND ...`.
+"""Figures for papers and slides: `python -m cnnzoo.figures KIND ...`.
 
 python -m cnnzoo.figures data dataset=cifar10 augmentation=flip_crop
 python -m cnnzoo.figures data dataset=image_folder dataset.root=/path/to/folder formats=[png,pdf]
@@ -18,11 +18,11 @@ KINDS = {
 
 
 def main() -> None:
-    """Imports the module of the first word only and hands the rest of the command line to it."""
+    """Import the module of the kind that is typed, and no other, and hand the rest of the command line to it."""
     kind = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if kind in ("-h", "--help"):
         lines = "\n".join(f"  {name:10} {text}" for name, text in KINDS.items())
-        print(f"usage: cnnzoo figures KIND ...\n\n{lines}\n\ncnnzoo figures KIND --help tells more.")
+        print(f"usage: cnnzoo figures KIND ...\n\n{lines}\n\ncnnzoo figures KIND --help has the details.")
     elif kind in KINDS:
         sys.argv = [f"cnnzoo figures {kind}", *sys.argv[2:]]
         sys.exit(importlib.import_module(f"cnnzoo.figures.{kind}").main())

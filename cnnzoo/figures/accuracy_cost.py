@@ -1,167 +1,101 @@
 """Test accuracy of a sweep's networks on one data set against what they cost."""
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
-from cnnzoo.figures.labels import Segment, label_points
-from cnnzoo.figures.style import COLOURS, FAINT, INK, PAGE_WIDTH, coloured, legend_below
-from cnnzoo.results.columns import magnitude
-from cnnzoo.results.statistics import pareto_front
-
-if TYPE_CHECKING:
-    from cnnzoo.figures.runs import Series
-
-_COSTS = {"params": "parameters", "macs": "MACs", "train_seconds_mean": "training time"}
-_DIRECT, _SHORT = 6, 14  # so many points have their names beside them, if these are so short
-_MARK: dict[str, Any] = {"marker": "o", "markersize": 4.5, "markeredgewidth": 0.0}
-_ON_FRONT = _MARK | {"markeredgecolor": INK, "markeredgewidth": 0.9, "markersize": 5.0}
-_HOLLOW = _MARK | {"markerfacecolor": "white", "markeredgewidth": 0.9, "markersize": 4.2}
+from cnnzoo.figures import style
+from cnnzoo.results.settings import is_absent
+from cnnzoo.results.stats import pareto_front
 
 
-@dataclass
-class Point:
-    """Accuracies 0..1; `error` is the standard error of the mean over seeds, None for a single one."""
+def accuracy_cost(rows: pd.DataFrame) -> Figure | None:
+    """Draw mean test accuracy ± standard error against parameters, MACs and training time, with the Pareto fronts.
 
-    name: str
-    colour: str
-    cost: float
-    accuracy: float
-    error: float | None
-    published: tuple[float, float] | None  # cost and accuracy
-
-
-def accuracy_cost(series: Sequence["Series"]) -> Figure | None:
-    """Mean test accuracy ± standard error against parameters, MACs and training time, with the Pareto fronts."""
-    panels = {key: found for key in _COSTS if (found := points(series, key))}
+    `rows` are those of the comparison on one data set, the most accurate first.
+    """
+    longest = rows["train_seconds_mean"].max()
+    unit, seconds = ("h", 3600) if longest >= 7200 else ("min", 60) if longest >= 120 else ("s", 1)
+    points = rows.rename(columns={"test_accuracy_mean": "accuracy"}).reset_index(drop=True).dropna(subset="accuracy")
+    points["error"] = points["test_accuracy_std"] / points["n"] ** 0.5
+    points["time"] = points["train_seconds_mean"] / seconds
+    titles = {"params": "parameters", "macs": "MACs", "time": f"training time ({unit})"}
+    panels = {cost: found for cost in titles if len(found := points.dropna(subset=cost))}
     if not panels:
         return None
     fronts = {
-        key: [found[i] for i in pareto_front([p.cost for p in found], [p.accuracy for p in found])]
-        for key, found in panels.items()
+        cost: found.iloc[pareto_front(found[cost].tolist(), found["accuracy"].tolist())]
+        for cost, found in panels.items()
     }
-    everyone = {point.name: point.colour for found in panels.values() for point in found}
-    on_front = {point.name for front in fronts.values() for point in front}
-    named = [name for name, colour in everyone.items() if colour != FAINT or name in on_front]
-    direct = len(named) <= _DIRECT and max(map(len, named)) <= _SHORT
-    texts = {name: name if direct else str(number) for number, name in enumerate(named, 1)}
+    on_front = pd.concat(fronts.values()).index
+    everyone = pd.concat(panels.values()).index.unique().sort_values()
+    named = sorted(sorted(everyone, key=lambda i: i not in on_front)[: style.MOST_NAMED])
 
-    figure = Figure(figsize=(PAGE_WIDTH, 2.5 if direct else 3.2), layout="constrained")
+    figure = Figure(figsize=(style.PAGE_WIDTH, 2.1), layout="constrained")
     row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (key, found) in zip(row, panels.items(), strict=True):
-        _set_up(axes, key, found)
-        _draw(axes, found, fronts[key])
+    for axes, (cost, found) in zip(row, panels.items(), strict=True):
+        _set_up_axis(axes, found[cost])
+        axes.xaxis.set_major_formatter("{x:g}" if cost == "time" else EngFormatter())
+        axes.set_xlabel(titles[cost])
+        for i in reversed(found.index.tolist()):  # the best on top
+            _draw(axes, cost, found.loc[i], style.identity(i, i in named), i in fronts[cost].index)
+        axes.set_xlim(axes.get_xlim())  # as far as the front goes on, but no farther
+        x, y = fronts[cost][cost].tolist(), fronts[cost]["accuracy"].tolist()
+        axes.step([*x, axes.get_xlim()[1]], [*y, y[-1]], where="post", color=style.INK, linewidth=0.8, zorder=1.5)
     row[0].set_ylabel("test accuracy (%)")
-    handles = [Line2D([], [], color=INK, linewidth=0.8, markerfacecolor="none", **_ON_FRONT, label="Pareto front")]
-    if any(point.published for found in panels.values() for point in found):
-        handles.append(Line2D([], [], color=INK, linestyle="", **_HOLLOW, label="published"))
-    if not direct:
-        handles += [
-            Line2D([], [], color=everyone[name], linestyle="", **_MARK, label=f"{texts[name]}  {name}")
-            for name in named
-        ]
-    legend_below(figure, handles, _notes(series, panels, len(everyone) - len(named)))
-    figure.draw_without_rendering()  # settles where everything is
-    for axes, key in zip(row, panels, strict=True):
-        found = panels[key]
-        places = [(point.cost, 100 * point.accuracy) for point in found]
-        written = [texts[p.name] if p.colour != FAINT or p in fronts[key] else "" for p in found]
-        label_points(axes, places, written, _obstacles(axes, found, fronts[key]))
+    row[0].yaxis.set_major_formatter(style.percent)
+    handles = [Line2D([], [], **style.identity(i), **style.POINT, label=points["label"][i]) for i in named]
+    front = style.ON_FRONT | {"linestyle": "-", "linewidth": 0.8, "marker": "o", "markerfacecolor": "none"}
+    handles.append(Line2D([], [], color=style.INK, **front, label="Pareto front"))
+    if points["published_test_accuracy"].notna().any():
+        handles.append(Line2D([], [], color=style.INK, marker="o", **style.PUBLISHED_POINT, label="published"))
+    notes = _notes(points, "time" in panels)
+    if grey := len(everyone) - len(named):
+        notes.append(f"In grey, without a name: {grey} more configurations.")
+    style.legend_below(figure, handles, notes)
     return figure
 
 
-def points(series: Sequence["Series"], key: str) -> list[Point]:
-    """What the panel of the cost `key` holds, in the order of `series`."""
-    found = []
-    for one, colour in coloured(series):
-        figures = one.figures or {}
-        cost, accuracy, std = (figures.get(name) for name in (key, "test_accuracy_mean", "test_accuracy_std"))
-        if cost is None or accuracy is None:
-            continue
-        published = None
-        if key != "train_seconds_mean" and (share := figures["published_test_accuracy"]) is not None:
-            published = (figures["published_params"] or cost if key == "params" else cost, share)
-        error = None if std is None else std / math.sqrt(figures["n"])
-        found.append(Point(one.name, colour, cost, accuracy, error, published))
-    return found
-
-
-def _set_up(axes: Axes, key: str, found: Sequence[Point]) -> None:
-    """Scale and ticks of a panel's axis of cost; seconds become what suits them."""
-    costs = [point.cost for point in found]
-    title = _COSTS[key]
-    if key == "train_seconds_mean":
-        unit, seconds = next((u, s) for u, s in (("h", 3600), ("min", 60), ("s", 1)) if s == 1 or max(costs) >= 2 * s)
-        title += f" ({unit})"
-        for point in found:
-            point.cost /= seconds
-    if min(costs) > 0 and max(costs) > 10 * min(costs):
+def _set_up_axis(axes: Axes, cost: "pd.Series[float]") -> None:
+    decades = math.log10(cost.max() / cost.min()) if cost.min() > 0 else 0
+    if decades > 1:
         axes.set_xscale("log")
-        decades = math.log10(max(costs) / min(costs))
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if decades < 1.5 else (1,)))
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    written = "{x:g}" if key == "train_seconds_mean" else FuncFormatter(lambda x, _: magnitude(x))
-    axes.xaxis.set_major_formatter(written)
-    axes.set_xlabel(title)
     axes.margins(x=0.12, y=0.15)
-    axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
+    axes.grid()
 
 
-def _draw(axes: Axes, found: Sequence[Point], front: Sequence[Point]) -> None:
-    for point in reversed(found):  # the best on top
-        x, y = point.cost, 100 * point.accuracy
-        above: dict[str, Any] = {"zorder": 2 + (point.colour != FAINT) + 2 * (point in front)}
-        if point.error is not None:
-            axes.errorbar(x, y, 100 * point.error, color=point.colour, linewidth=0.9, **above)
-        if point.published and point.colour != FAINT:
-            there, share = point.published
-            axes.plot([x, there], [y, 100 * share], color=point.colour, linewidth=0.6, linestyle=":", zorder=1)
-            axes.plot(there, 100 * share, color=point.colour, **_HOLLOW, zorder=2)
-        axes.plot(x, y, color=point.colour, **(_ON_FRONT if point in front else _MARK), **above)
-    axes.set_xlim(axes.get_xlim())  # as far as the front goes on, but no farther
-    steps = [(point.cost, 100 * point.accuracy) for point in front]
-    steps.append((axes.get_xlim()[1], steps[-1][1]))
-    axes.plot(*zip(*steps, strict=True), color=INK, linewidth=0.8, drawstyle="steps-post", zorder=1.5)
+def _draw(axes: Axes, cost: str, point: "pd.Series[Any]", identity: Any, on_front: bool) -> None:
+    """Draw one configuration, with its published accuracy if it is not grey."""
+    x, y, named = point[cost], point["accuracy"], identity["color"] != style.FAINT
+    error = None if is_absent(point["error"]) else point["error"]
+    mark = style.ON_FRONT if on_front else style.POINT
+    axes.errorbar(x, y, error, elinewidth=0.9, zorder=2 + named + 2 * on_front, **identity, **mark)
+    published = point["published_test_accuracy"]
+    if named and cost != "time" and not is_absent(published):
+        there = x if cost == "macs" or is_absent(point["published_params"]) else point["published_params"]
+        axes.plot([x, there], [y, published], color=identity["color"], linewidth=0.6, linestyle=":", zorder=1)
+        axes.plot(there, published, **identity, **style.PUBLISHED_POINT, zorder=2)
 
 
-def _obstacles(axes: Axes, found: Sequence[Point], front: Sequence[Point]) -> list[Segment]:
-    """What a panel shows beside the points: error bars, published figures, the front."""
-    percent = [(point.cost, 100 * point.accuracy, 100 * (point.error or 0)) for point in found]
-    segments = [((x, y - error), (x, y + error)) for x, y, error in percent]
-    segments += [((x, 100 * y),) * 2 for x, y in (point.published for point in found if point.published)]
-    corners = [(point.cost, 100 * point.accuracy) for point in front]
-    for (x, y), (next_x, next_y) in pairwise([*corners, (axes.get_xlim()[1], corners[-1][1])]):
-        segments += [((x, y), (next_x, y)), ((next_x, y), (next_x, next_y))]
-    return segments
-
-
-def _notes(series: Sequence["Series"], panels: Mapping[str, Sequence[Point]], grey: int) -> list[str]:
+def _notes(points: pd.DataFrame, with_time: bool) -> list[str]:
     """What a reader must know of the points."""
     notes = ["Pareto front: the highest accuracy for at most that cost."]
-    everything = [point for found in panels.values() for point in found]
-    if any(point.error is not None for point in everything):
+    if points["error"].notna().any():
         notes.append("Means over seeds; error bars: standard error of the mean.")
-    lengths: dict[tuple[Any, int], list[str]] = defaultdict(list)
-    for one in series:
-        if one.figures and one.published_epochs and one.figures["epochs"] != one.published_epochs:
-            lengths[one.figures["epochs"], one.published_epochs].append(one.name)
-    for (here, published), names in lengths.items():
-        notes.append(f"{', '.join(names)}: {here} epochs here, {published} published.")
-    if grey:
-        notes.append(
-            f"Grey: {grey} more configurations, neither on a front nor among the {len(COLOURS)} most accurate."
-        )
-    devices = {one.figures["device"] for one in series if one.figures}
-    if "train_seconds_mean" in panels and len(devices) > 1:
+    known = points.dropna(subset=["epochs", "published_epochs"]).astype({"epochs": str, "published_epochs": str})
+    differing = known[known["epochs"] != known["published_epochs"]]
+    for (here, published), labels in differing.groupby(["epochs", "published_epochs"], sort=False)["label"]:
+        names = ", ".join(labels) if len(labels) <= 4 else f"{len(labels)} configurations"
+        notes.append(f"{names}: {here} epochs here, {published} published.")
+    if with_time and points["device"].nunique() > 1:
         notes.append("Training times are from different devices.")
     return notes

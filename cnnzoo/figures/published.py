@@ -1,42 +1,46 @@
-"""Learning curves that the author of a published figure left as TensorBoard event files."""
+"""Learning curves that the authors of published metrics left as TensorBoard event files."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from cnnzoo.results.files import Unreadable
+import pandas as pd
+
+from cnnzoo.errors import UserError
+from cnnzoo.results.run_folder import RunFileError, read_config
 
 # The tags of University of Amsterdam deep-learning tutorial 5 and what they are called here; one value an epoch.
 _TAGS = {"val_acc": "val_accuracy", "train_acc": "train_accuracy"}
 
 
-def curve_folder(published: Mapping[str, Any] | None, weights: Path, folder: Path | None) -> Path | None:
-    """Where the curves of a configuration's `published` weights would be: a folder named as the weights' file.
+def curve_folders(run: str, weights: Path, folder: Path | None) -> list[Path]:
+    """Return where the published curves of a run's configuration may be; nothing if it names no published weights.
 
-    It is in `folder`, else in `tensorboards` beside the file below `weights`.
+    They are in a folder named as the weights' file. That is in `folder`; without one, in `tensorboards` below the
+    folder `weights`, with or without the collection's folder.
     """
-    if not published or not published.get("weights"):
-        return None
-    file = weights / published["weights"]["file"]
-    return (folder or file.parent / "tensorboards") / file.stem
+    try:
+        file = Path(read_config(Path(run))["published"]["weights"]["file"])
+    except (UserError, KeyError, TypeError):
+        return []
+    parents = [folder] if folder else [weights / file.parent / "tensorboards", weights / "tensorboards"]
+    return [parent / file.stem for parent in dict.fromkeys(parents)]
 
 
-def read_curves(folder: Path) -> dict[str, dict[int, float]]:
-    """`val_accuracy` and `train_accuracy`, each by epoch (from 1), 0..1.
+def read_curves(folder: Path) -> pd.DataFrame:
+    """Read `val_accuracy` and `train_accuracy`, 0..1; the index is the epoch, from 1.
 
     Raises:
-        Unreadable: `folder` holds no event file with them.
+        RunFileError: `folder` holds no event file with them.
     """
-    # yields the events alone; the usual EventAccumulator also reads the graph, and warns about it
-    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader  # takes a second
+    from tensorboard.util.tensor_util import make_ndarray
 
-    curves: dict[str, dict[int, float]] = {name: {} for name in _TAGS.values()}
+    curves: dict[str, list[float]] = {name: [] for name in _TAGS.values()}
     for path in sorted(folder.glob("events.out.tfevents.*")):
-        for event in LegacyEventFileLoader(str(path)).Load():
+        for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
                 if value.tag in _TAGS:
-                    curve = curves[_TAGS[value.tag]]
-                    curve[len(curve) + 1] = value.simple_value
+                    curves[_TAGS[value.tag]].append(float(make_ndarray(value.tensor)))
     if not all(curves.values()):
-        raise Unreadable(f"no TensorBoard event file with {' and '.join(_TAGS)}")
-    return curves
+        raise RunFileError(f"no TensorBoard event file with {' and '.join(_TAGS)}")
+    table = pd.DataFrame({name: pd.Series(values) for name, values in curves.items()})
+    return table.set_axis(table.index + 1)

@@ -1,109 +1,107 @@
-"""What all figures share: the look, sizes that fit a printed page, and how they are written."""
+"""What all figures share: colours, the legend, and how they are written; sizes of text and lines are in look.mplstyle.
 
-import contextlib
+Every name in a figure goes through `short`, as it may come from anywhere.
+"""
+
 import io
-import itertools
+import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import matplotlib
-from matplotlib.artist import Artist
+import matplotlib.style
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from cnnzoo.errors import UserError, nearest
-from cnnzoo.results.record import write_atomically
+from cnnzoo.io import write_atomically
+from cnnzoo.results.render import clean
 
 PAGE_WIDTH = 6.5  # inches between the margins of an A4 or letter page
-
 FORMATS = ("png", "pdf", "svg")
+MOST_NAMED = 10  # configurations that a legend names; more would be hard to tell apart
+
 BLUE, INK, FAINT = "#3b6ea5", "#333333", "#bbbbbb"
-
 # Paul Tol's "muted" scheme, which colour-blind readers can tell apart (https://sronpersonalpages.nl/~pault), and ink.
-COLOURS = (
-    *("#332288", "#cc6677", "#117733", "#999933", "#aa4499", "#88ccee", "#882255", "#44aa99", "#ddcc77"),
-    INK,
-)
+COLOURS = ("#332288", "#cc6677", "#117733", "#999933", "#aa4499", "#88ccee", "#882255", "#44aa99", "#ddcc77", INK)
+MARKERS = "osD^vPX"
 
-Thing = TypeVar("Thing")
-
-_LOOK: Any = {  # matplotlib names every key in its types
-    "font.family": "sans-serif",
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.title_fontsize": 8,
-    "legend.frameon": False,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "lines.linewidth": 1.2,
-    "figure.constrained_layout.wspace": 0.05,
-    "savefig.dpi": 250,
-    "savefig.bbox": "tight",
-    "savefig.pad_inches": 0.03,
-    "pdf.fonttype": 42,  # text stays text: journals ask for it
-    "svg.fonttype": "none",
-}
+# Lines of learning curves, and points of accuracy against cost. `Any`: matplotlib names every key in its types.
+_RING: Any = {"marker": "o", "markersize": 3.2, "markerfacecolor": "white", "markeredgewidth": 0.7, "markevery": [-1]}
+UNFINISHED: Any = {"linestyle": (0, (1, 1.2)), "linewidth": 0.8, **_RING}
+LONGER_RUN: Any = {"linewidth": 0.5, **_RING}
+PUBLISHED: Any = {"linestyle": (0, (4, 2)), "linewidth": 0.7}
+POINT: Any = {"linestyle": "", "markeredgewidth": 0.0}
+ON_FRONT: Any = {"linestyle": "", "markersize": 5.0, "markeredgewidth": 0.9, "markeredgecolor": INK}
+PUBLISHED_POINT: Any = {"linestyle": "", "markersize": 4.2, "markeredgewidth": 0.9, "markerfacecolor": "white"}
 
 
-@contextlib.contextmanager
-def look() -> Iterator[None]:
-    """Figures made and saved inside look alike."""
-    with matplotlib.rc_context(_LOOK):
-        yield
+def look() -> AbstractContextManager[None]:
+    """Give figures that are made and saved in the block the same look."""
+    return matplotlib.style.context(Path(__file__).with_name("look.mplstyle"))
+
+
+def identity(index: int, named: bool = True) -> dict[str, Any]:
+    """Return colour and marker of a sweep's configuration number `index`, the same in all figures.
+
+    The first 70 are all different. Those that the legend does not name are grey.
+    """
+    return {"color": COLOURS[index % len(COLOURS)] if named else FAINT, "marker": MARKERS[index % len(MARKERS)]}
+
+
+def short(text: str, length: int) -> str:
+    """Return a text as one line of at most `length` characters."""
+    text = clean(text)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def percent(share: float, position: object = None) -> str:
+    """Format a tick of an axis of accuracy, 0..1, in percent."""
+    return f"{100 * share:g}"
+
+
+def legend_below(figure: Figure, handles: Sequence[Line2D], notes: Sequence[str]) -> None:
+    """Add `notes` and a legend below all axes of a page-wide figure, which becomes as much higher as they need."""
+    title = textwrap.fill(clean(" ".join(notes)), 128)
+    as_many_columns_as_fit = [(columns, 105) for columns in range(min(len(handles), 6), 0, -1)]
+    for columns, length in [*as_many_columns_as_fit, (1, 50)]:
+        labels = [short(str(handle.get_label()), length) for handle in handles]
+        legend = figure.legend(handles, labels, ncols=columns, loc="outside lower left", title=title, alignment="left")
+        box = legend.get_window_extent()
+        if box.width <= figure.bbox.width or length == 50:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + box.height / figure.dpi)
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Raises UserError unless every format can be written."""
+    """Raise UserError unless every format can be written."""
     for name in formats:
         if name not in FORMATS:
             raise UserError(f"formats: {name}: expected some of {', '.join(FORMATS)}.{nearest(name, FORMATS)}")
 
 
-def coloured(things: Sequence[Thing]) -> list[tuple[Thing, str]]:
-    """Each with a colour; beyond the COLOURS, all are FAINT."""
-    return list(itertools.zip_longest(things, COLOURS[: len(things)], fillvalue=FAINT))  # type: ignore[arg-type]
+def folder_name(name: str) -> str:
+    """Return a name from a file as that of one folder, which cannot lead anywhere else."""
+    return re.sub(r"[^\w.+=,() -]", "_", name).lstrip(".")[:100] or "_"
 
 
-def shortened(name: str, length: int) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
-
-
-def legend_below(figure: Figure, handles: Sequence[Artist], notes: Sequence[str]) -> None:
-    """A legend below all axes of a page-wide figure, its columns as many as fit, with `notes` above it."""
-    widest = max((len(str(handle.get_label())) for handle in handles), default=0)
-    columns = max(1, int(PAGE_WIDTH / (0.42 + 0.053 * widest)))  # inches, at this size of letters
-    title = textwrap.fill(" ".join(notes), 128)
-    figure.legend(
-        handles=handles, loc="outside lower left", ncols=columns, title=title, alignment="left", title_fontsize=7,
-        handlelength=1.8, columnspacing=1.4, borderpad=0,
-    )  # fmt: skip
-
-
-def save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
-    """Writes `folder/name.*`, one file a format, each in one step; returns the paths.
+def save(figures: dict[str, Figure], folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write `folder/<name>.*`, one file per figure and format, each whole or not at all; return the paths.
 
     Raises:
         UserError: the folder cannot be written to.
     """
-    paths = [folder / f"{name}.{suffix}" for suffix in formats]
+    paths = []
     try:
-        for path in paths:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=path.suffix[1:])
-            write_atomically(path, buffer.getvalue())
+        for name, figure in figures.items():
+            for suffix in formats:
+                buffer = io.BytesIO()
+                figure.savefig(buffer, format=suffix)
+                paths.append(folder / f"{name}.{suffix}")
+                write_atomically(paths[-1], buffer.getvalue())
     except OSError as error:
         raise UserError(f"out={folder}: cannot be written to: {error.strerror}.") from error
     return paths

@@ -1,8 +1,8 @@
 """The network of "94% on CIFAR-10 in 3.29 Seconds on a Single GPU": Jordan 2024, https://arxiv.org/abs/2404.00498.
 
-A frozen 2×2 convolution whitens the image's patches; three blocks of two 3×3 convolutions follow, which begin as
-identities as far as their widths allow. Its last pooling takes the largest value of the whole map, which at 32×32 is
-the paper's 3×3, so that other image sizes work too.
+A frozen 2×2 convolution whitens the image's patches; three blocks of two 3×3 convolutions follow, initialised as
+identities as far as their widths allow. The last pooling is over the whole map, which is the paper's 3×3 for images of
+32×32, so that other sizes work too.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,13 +11,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.models.layers import check_image_size, conv3x3
+from cnnzoo.nn.layers import check_image_size, conv3x3
 
 
 def patch_covariance(batches: Iterable[Tensor], kernel_size: int) -> Tensor:
-    """Second moments of all patches of images `[N, C, H, W]`: `[C·k·k, C·k·k] float64`, in a filter's own order.
+    """Return the second moments of all patches of images `[N, C, H, W]`: `[C·k·k, C·k·k] float64`, in a filter's order.
 
-    Nothing is subtracted, as published: the images are normalised already.
+    No mean is subtracted, as published: the images are normalised already.
     """
     total, count = torch.zeros(1), 0
     for images in batches:
@@ -28,9 +28,9 @@ def patch_covariance(batches: Iterable[Tensor], kernel_size: int) -> Tensor:
 
 
 def whitening_filters(covariance: Tensor, channels: int, eps: float) -> Tensor:
-    """Filters `[C·k·k, C, k, k]` that make patches of this covariance uncorrelated, each output of variance 1.
+    """Return filters `[C·k·k, C, k, k]` that make patches of this covariance uncorrelated with variance 1.
 
-    The eigenvectors, largest eigenvalue first, divided by √(eigenvalue + eps).
+    They are the eigenvectors, largest eigenvalue first, divided by √(eigenvalue + eps).
     """
     eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
     kernel_size = round((len(covariance) / channels) ** 0.5)
@@ -39,21 +39,21 @@ def whitening_filters(covariance: Tensor, channels: int, eps: float) -> Tensor:
 
 
 def batch_norm(channels: int, momentum: float) -> nn.BatchNorm2d:
-    """Batch norm with a bias only, its scale fixed at 1; `momentum` is the share of the old running statistics."""
-    layer = nn.BatchNorm2d(channels, eps=1e-12, momentum=1 - momentum)  # torch's own is the share of the new ones
+    """Return a batch norm whose scale is fixed at 1; `momentum` is the share of the old running statistics."""
+    layer = nn.BatchNorm2d(channels, eps=1e-12, momentum=1 - momentum)  # torch's is the share of the new ones
     layer.weight.requires_grad_(False)
     return layer
 
 
 def identity_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """3×3 convolution whose first `in_channels` filters hand the input on; the others begin as torch's do."""
+    """Return a 3×3 convolution whose first `in_channels` filters are the identity; the others are torch's default."""
     layer = conv3x3(in_channels, out_channels)
     nn.init.dirac_(layer.weight.data[:in_channels])
     return layer
 
 
 def block(in_channels: int, out_channels: int, momentum: float) -> nn.Sequential:
-    """Two convolutions to half the width and height."""
+    """Return two convolutions, each with batch norm and GELU, and a pooling to half the width and height."""
     return nn.Sequential(
         identity_conv(in_channels, out_channels),
         nn.MaxPool2d(2),
@@ -70,9 +70,9 @@ class Airbench(nn.Module):
 
     widths: output channels of the blocks.
     batch_norm_momentum: share of the old running statistics at each step.
-    logits_scale: what the linear layer's outputs are multiplied with.
-    head_std: standard deviation that the linear layer's initial weights are scaled to; None: as torch draws them.
-    whitening_images: number of training images that `initialize_from` looks at.
+    logits_scale: factor of the linear layer's outputs.
+    head_std: standard deviation to which the linear layer's initial weights are scaled; None: torch's default.
+    whitening_images: number of training images that `initialize_from` uses.
     whitening_eps: added to the eigenvalues.
     """
 
@@ -92,7 +92,7 @@ class Airbench(nn.Module):
         check_image_size("Airbench", image_size, 1 + 2 ** len(widths))
         super().__init__()
         self.logits_scale, self.whitening_images, self.whitening_eps = logits_scale, whitening_images, whitening_eps
-        # Each filter and its negative: the activation that follows would lose the one or the other sign.
+        # Each filter and its negative, because the activation that follows suppresses one sign.
         self.whitening = nn.Conv2d(in_channels, 2 * in_channels * 2**2, 2)
         self.whitening.weight.requires_grad_(False)
         channels = [self.whitening.out_channels, *widths]
@@ -103,7 +103,7 @@ class Airbench(nn.Module):
 
     @torch.no_grad()
     def initialize_from(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Sets the whitening filters from the first `whitening_images` of normalised training images."""
+        """Set the whitening filters from the first `whitening_images` of normalised training images."""
 
         def first() -> Iterable[Tensor]:
             left = self.whitening_images

@@ -7,7 +7,7 @@ paper's second layer of 4096 units.
 
 from torch import Tensor, nn
 
-from cnnzoo.models.layers import check_image_size
+from cnnzoo.nn.layers import check_image_size
 
 
 class AlexNet(nn.Module):

@@ -1,8 +1,8 @@
-"""What a 1×1 convolution saves: a 5×5 convolution alone, or behind a 1×1 convolution to fewer channels.
+"""What a 1×1 convolution saves: a 5×5 convolution alone, or after a 1×1 convolution to fewer channels.
 
 The worked example of many courses, after Szegedy et al. 2014, https://arxiv.org/abs/1409.4842, section 4: 192 to 32
-channels at 28×28. The average over the image, which costs no multiplication, makes logits of the convolution's
-channels, so that the example is a network like any other.
+channels at 28×28. The average over the image, which costs no multiplication, turns the convolution's channels into
+logits, so that the example is a network like any other.
 """
 
 from torch import Tensor, nn

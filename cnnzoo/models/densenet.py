@@ -1,8 +1,8 @@
 """DenseNet for small images: Huang et al. 2016, https://arxiv.org/abs/1608.06993.
 
 Layer order and module names follow the University of Amsterdam deep-learning tutorial 5, so that its published
-weights load. The tutorial departs from the paper in the stem (with bias, `growth_rate * bn_size` channels), which are
-arguments here, and in that each layer puts its new features before the old ones, which only permutes channels.
+weights load. The tutorial departs from the paper in the stem (with bias, `growth_rate * bn_size` channels), which is
+an argument here, and in that each layer puts its new features before the old ones, which only permutes channels.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.models.layers import Activation, init_conv_bn, make_activation
+from cnnzoo.nn.layers import Activation, init_conv_bn, make_activation
 
 
 class DenseLayer(nn.Module):
-    """BN-act-1×1 conv to `bn_size * growth_rate`-BN-act-3×3 conv to `growth_rate`, put before the input's channels."""
+    """BN-act-1×1 convolution-BN-act-3×3 convolution to `growth_rate` channels, put before the input's channels.
+
+    The 1×1 convolution has `bn_size * growth_rate` channels.
+    """
 
     def __init__(self, in_channels: int, growth_rate: int, bn_size: int, activation: Activation) -> None:
         super().__init__()
@@ -33,7 +36,7 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """`layers` dense layers, each fed with the concatenation of all that came before."""
+    """`layers` dense layers, the input of each being the concatenation of all features before it."""
 
     def __init__(self, in_channels: int, layers: int, growth_rate: int, bn_size: int, activation: Activation) -> None:
         super().__init__()
@@ -64,7 +67,7 @@ class Transition(nn.Module):
 class DenseNet(nn.Module):
     """`[N, in_channels, H, W]` to logits `[N, num_classes]`; made for 32×32, halved after every block but the last.
 
-    `stem_channels` null means `growth_rate * bn_size`. `compression` is the share of channels that a transition keeps.
+    `stem_channels` None means `growth_rate * bn_size`. `compression` is the share of channels that a transition keeps.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Dual path networks for small images: Chen et al. 2017, https://arxiv.org/abs/1707.01629.
 
 Every block adds to some channels, as a ResNet does, and appends others, as a DenseNet does. The form and widths are
-those known from comparisons on CIFAR-10 (https://github.com/kuangliu/pytorch-cifar): a 3×3 stem of 64 channels, no
-pooling in it, BN and activation after each convolution. The paper's have them before, and a wider stem.
+those known from comparisons on CIFAR-10 (https://github.com/kuangliu/pytorch-cifar): a 3×3 stem of 64 channels without
+pooling, BN and activation after each convolution. The paper has them before it, and a wider stem.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cnnzoo.models.layers import (
+from cnnzoo.nn.layers import (
     Activation,
     check_same_length,
     classifier_head,
@@ -24,7 +24,7 @@ from cnnzoo.models.layers import (
 class DualPathBlock(nn.Module):
     """1×1, grouped 3×3 and 1×1 convolutions; `residual` output channels are added to the input, `dense` appended to it.
 
-    `first` blocks of a group project their input to `residual + dense` channels before.
+    The `first` block of a stage projects its input to `residual + dense` channels.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class DualPathBlock(nn.Module):
 
 
 class DPN(nn.Module):
-    """`[N, in_channels, H, W]` to logits `[N, num_classes]`; made for 32×32, halved before every group but the first.
+    """`[N, in_channels, H, W]` to logits `[N, num_classes]`; made for 32×32, halved before every stage but the first.
 
-    The lists have one entry a group: how many blocks, and their inner, residual and dense channels.
+    The lists have one entry per stage: the number of blocks, and their inner, residual and dense channels.
     """
 
     STEM_CHANNELS = 64
@@ -88,16 +88,16 @@ class DPN(nn.Module):
         channels = self.STEM_CHANNELS
         self.stem = nn.Sequential(conv3x3(in_channels, channels), nn.BatchNorm2d(channels), make_activation(activation))
         blocks: list[nn.Module] = []
-        for group, count in enumerate(blocks_per_group):
+        for stage, count in enumerate(blocks_per_group):
             for index in range(count):
                 first = index == 0
-                stride = 2 if group > 0 and first else 1
+                stride = 2 if stage > 0 and first else 1
                 blocks.append(
                     DualPathBlock(
-                        channels, inner[group], residual[group], dense[group], stride, cardinality, first, activation
+                        channels, inner[stage], residual[stage], dense[stage], stride, cardinality, first, activation
                     )
                 )
-                channels = residual[group] + (index + 2) * dense[group]
+                channels = residual[stage] + (index + 2) * dense[stage]
         self.blocks = nn.Sequential(*blocks)
         self.head = classifier_head(channels, num_classes)
         init_conv_bn(self, activation, mode="fan_out")

@@ -9,30 +9,19 @@ response normalisation and no dropout before the linear layer, as in Dive into D
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import cast
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnzoo.models.layers import (
-    Activation,
-    classifier_head,
-    concatenate,
-    init_conv_bn,
-    make_activation,
-    split_channels,
-)
-from cnnzoo.models.max_pool import MaxPool3x3
+from cnnzoo.nn.layers import Activation, Branches, classifier_head, init_conv_bn, make_activation
 
-# Input channels, output channels, kernel size to the layers of one "same" convolution.
+# From input channels, output channels and kernel size to the layers of one "same" convolution.
 ConvLayers = Callable[[int, int, int], Sequence[nn.Module]]
 
 
 def conv_bn_act(
     in_channels: int, out_channels: int, kernel_size: int, activation: Activation
 ) -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.Module]:
-    """The three layers that every branch of the reduced network is made of; a bias although batch norm follows."""
+    """Return the three layers that the reduced network is made of; a bias, although batch norm follows."""
     return (
         nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2),
         nn.BatchNorm2d(out_channels),
@@ -40,7 +29,7 @@ def conv_bn_act(
     )
 
 
-class InceptionBlock(nn.Module):
+class InceptionBlock(Branches):
     """Four branches over one input, concatenated along the channels in the order 1×1, 3×3, 5×5, pool."""
 
     def __init__(self, in_channels: int, reduce: Sequence[int], out: Sequence[int], conv: ConvLayers) -> None:
@@ -51,19 +40,7 @@ class InceptionBlock(nn.Module):
         self.conv_1x1 = nn.Sequential(*conv(in_channels, out_1x1, 1))
         self.conv_3x3 = nn.Sequential(*conv(in_channels, reduce_3x3, 1), *conv(reduce_3x3, out_3x3, 3))
         self.conv_5x5 = nn.Sequential(*conv(in_channels, reduce_5x5, 1), *conv(reduce_5x5, out_5x5, 5))
-        self.max_pool = nn.Sequential(MaxPool3x3(), *conv(in_channels, out_pool, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        branches = (self.conv_1x1, self.conv_3x3, self.conv_5x5)
-        if not self.training:
-            return torch.cat([*(branch(x) for branch in branches), self.max_pool(x)], dim=1)
-        # Memory is what training waits for: the 1×1 convolutions that the branches begin with read `x` once, as one.
-        first = [cast(nn.Conv2d, branch[0]) for branch in branches]
-        weight = torch.cat([conv.weight for conv in first])
-        bias = None if first[0].bias is None else torch.cat([conv.bias for conv in first if conv.bias is not None])
-        parts = split_channels(F.conv2d(x, weight, bias), [conv.out_channels for conv in first])
-        outputs = (branch[1:](part) for branch, part in zip(branches, parts, strict=True))
-        return concatenate([*outputs, self.max_pool(x)])
+        self.max_pool = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), *conv(in_channels, out_pool, 1))
 
 
 class GoogLeNet(nn.Module):
@@ -105,7 +82,7 @@ class GoogLeNet(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """A classifier half-way up, for training only: pool to 4×4, 1×1 convolution to 128, 1024 units, dropout 0.7.
+    """An intermediate classifier, used in training only: pool to 4×4, 1×1 convolution to 128, 1024 units, dropout 0.7.
 
     The paper's 5×5 average pooling with stride 3 makes 4×4 of 14×14 only; pooling to 4×4 fits every size.
     """
@@ -129,10 +106,10 @@ class AuxiliaryHead(nn.Module):
 class GoogLeNetV1(nn.Module):
     """`[N, in_channels, H, W]` to logits `[N, num_classes]`; made for 224×224, runs at any size.
 
-    With `auxiliary_heads`, training mode gives `(logits, auxiliary, auxiliary)`, from after blocks 4a and 4d; the
+    With `auxiliary_heads`, training mode returns `(logits, auxiliary, auxiliary)`, from after blocks 4a and 4d; the
     training loss is loss(logits) + `auxiliary_weight` × the sum of the others' losses. `stem_relu` puts the ReLU of
     the paper after the two convolutions of the second stage, which Dive into Deep Learning leaves out.
-    `batch_norm` (Ioffe and Szegedy 2015) comes before every ReLU, and takes the convolutions' biases away.
+    `batch_norm` (Ioffe and Szegedy 2015) comes before every ReLU; the convolutions then have no bias.
     """
 
     # Names and channels of the paper's table 1, in the notation of GoogLeNet.BLOCKS.

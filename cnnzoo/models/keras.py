@@ -1,10 +1,10 @@
-"""Three small networks as Keras would build them: a CNN, two convolutions, and fully connected layers.
+"""Three small networks with the defaults of Keras: a CNN, two convolutions, and fully connected layers.
 
-From a text that follows Foster, Generative Deep Learning (2nd edition), chapter 2. What Keras does by default and
-torch does not is done here by hand: Glorot-uniform weights and zero biases, LeakyReLU with slope 0.3, batch norm with
-ε 1e-3 and momentum 0.99 (which torch counts as 0.01), and "same" padding. Feature maps are flattened channels first
-here and last there, which only permutes the next layer's inputs. Keras' `model.summary()` counts a batch norm's running
-statistics as (non-trainable) parameters; torch does not.
+From a text that follows Foster, Generative Deep Learning (2nd edition), chapter 2. Where the defaults of Keras differ
+from torch's, they are set here: Glorot-uniform weights and zero biases, LeakyReLU with slope 0.3, batch norm with
+ε 1e-3 and momentum 0.99 (0.01 in torch's terms), and "same" padding. Feature maps are flattened channels first here and
+channels last in Keras, which only permutes the next layer's inputs. Keras' `model.summary()` counts a batch norm's
+running statistics as (non-trainable) parameters; torch does not.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnzoo.models.layers import Activation, make_activation
+from cnnzoo.nn.layers import Activation, make_activation
 
 LEAKY_SLOPE = 0.3
 BN_EPS = 1e-3
@@ -20,13 +20,13 @@ BN_MOMENTUM = 0.01
 
 
 def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after an axis of `size`, so that ceil(size / stride) positions come out."""
+    """Return the zeros before and after an axis of `size` that make ceil(size / stride) output positions."""
     total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
     return total // 2, total - total // 2
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution with Keras' "same" padding: as little as will do, of an odd number one more right and bottom."""
+    """A convolution with Keras' "same" padding: the least possible, with an odd zero at the right and bottom."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride=stride)
@@ -47,7 +47,7 @@ def init_keras(net: nn.Module) -> None:
 
 
 def _quarter(image_size: int) -> int:
-    """Side after two "same" convolutions of stride 2."""
+    """Return the side after two "same" convolutions of stride 2."""
     return -(-image_size // 4)
 
 
@@ -83,7 +83,7 @@ class KerasCNN(nn.Module):
 class TwoConv(nn.Module):
     """`[N, in_channels, image_size, image_size]` to logits `[N, num_classes]`; made for 32×32.
 
-    The text gives its convolutions no activation, so the whole network is one linear map with shared weights.
+    The convolutions have no activation in the text, so the whole network is one linear map with shared weights.
     """
 
     def __init__(self, *, in_channels: int, num_classes: int, image_size: int) -> None:

@@ -8,18 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnzoo.models.layers import check_image_size
+from cnnzoo.nn.layers import check_image_size
 
 MINIMUM_SIZE = 16
 
 
 def _side_after_two_stages(image_size: int) -> int:
-    """Side of the feature maps after two times an unpadded 5×5 convolution and 2×2 max-pooling."""
+    """Return the side of the feature maps after twice an unpadded 5×5 convolution and 2×2 max-pooling."""
     return ((image_size - 4) // 2 - 4) // 2
 
 
 class InceptionA(nn.Module):
-    """Four branches to 88 channels in the order 1×1, 5×5, 3×3, pool; purely linear, no activation inside."""
+    """Four branches, concatenated to 88 channels in the order 1×1, 5×5, 3×3, pool; linear, no activation inside."""
 
     OUT_CHANNELS = 16 + 24 + 24 + 24
 

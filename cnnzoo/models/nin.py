@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def nin_block(in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int) -> nn.Sequential:
-    """A convolution and two 1×1 convolutions, a perceptron slid over the image; each with ReLU."""
+    """Return a convolution and two 1×1 convolutions, a perceptron applied at each position; each with ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=padding),
         nn.ReLU(inplace=True),

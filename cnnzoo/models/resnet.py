@@ -3,7 +3,7 @@
 He et al. 2015, https://arxiv.org/abs/1512.03385 (section 4.2, the CIFAR-10 networks) and 2016,
 https://arxiv.org/abs/1603.05027 (pre-activation, bottlenecks on CIFAR-10). Module names and layer order of the basic
 blocks follow the University of Amsterdam deep-learning tutorial 5, so that its published weights load; that is also
-why their projections have no BN of their own (`basic`) or a second one beside the block's (`preact`).
+why their projections have no BN of their own (`basic`) or one in addition to the block's (`preact`).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnzoo.models.layers import (
+from cnnzoo.nn.layers import (
     Activation,
     check_same_length,
     classifier_head,
@@ -42,7 +42,7 @@ class ZeroPadShortcut(nn.Module):
 def make_shortcut(
     in_channels: int, out_channels: int, stride: int, kind: Shortcut, projection: Callable[[], nn.Module]
 ) -> nn.Module | None:
-    """What is added to a block's residual branch: nothing in plain nets, the input itself where the shapes agree."""
+    """Return what is added to a block's residual branch: None in plain nets, the identity where the shapes agree."""
     if kind == "none":
         return None
     if stride == 1 and in_channels == out_channels:
@@ -122,7 +122,7 @@ class PreActBlock(nn.Module):
 class Bottleneck(nn.Module):
     """act(1×1-BN-act-3×3-BN-act-1×1-BN + shortcut), BN on the projection; `groups` > 1 makes it ResNeXt's.
 
-    The 3×3 convolution has a quarter of the output's channels unless told `inner_channels`.
+    The 3×3 convolution has `inner_channels`, by default a quarter of the output's channels.
     """
 
     expansion = 4
@@ -211,12 +211,12 @@ BLOCKS: dict[str, type[BasicBlock | PreActBlock | Bottleneck | PreActBottleneck]
 
 
 class ResNet(nn.Module):
-    """`[N, in_channels, H, W]` to logits `[N, num_classes]`; made for 32×32, groups at 32², 16², 8².
+    """`[N, in_channels, H, W]` to logits `[N, num_classes]`; made for 32×32, stages at 32², 16², 8².
 
-    `blocks_per_group` blocks of `widths` channels (four times as many leave a bottleneck block); the first block of
-    every group but the first halves the image. n blocks a group are 6n + 2 layers (bottleneck: 9n + 2). `shortcut`
-    `none` makes the plain nets of the paper. `final_norm` puts the BN-act of the pre-activation paper before the
-    pooling, which the tutorial leaves out; it means something for pre-activation blocks only.
+    `blocks_per_group` and `widths` have one entry per stage: blocks, and their channels (a bottleneck block has four
+    times as many outputs). The first block of every stage but the first halves the image. n blocks per stage are
+    6n + 2 layers (bottleneck: 9n + 2). `shortcut` `none` makes the plain nets of the paper. `final_norm`, only with
+    pre-activation blocks, puts the BN-act of that paper before the pooling, which the tutorial leaves out.
     """
 
     def __init__(
@@ -244,10 +244,10 @@ class ResNet(nn.Module):
             self.input_net = nn.Sequential(stem, nn.BatchNorm2d(widths[0]), make_activation(activation))
         blocks: list[nn.Module] = []
         channels = widths[0]
-        for group, (count, width) in enumerate(zip(blocks_per_group, widths, strict=True)):
+        for stage, (count, width) in enumerate(zip(blocks_per_group, widths, strict=True)):
             out_channels = width * BLOCKS[block].expansion
             for index in range(count):
-                stride = 2 if group > 0 and index == 0 else 1
+                stride = 2 if stage > 0 and index == 0 else 1
                 blocks.append(BLOCKS[block](channels, out_channels, stride, shortcut, activation, se_ratio))
                 channels = out_channels
         if final_norm:

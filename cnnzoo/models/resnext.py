@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from cnnzoo.models.layers import Activation, classifier_head, conv3x3, init_conv_bn, make_activation
 from cnnzoo.models.resnet import Bottleneck
+from cnnzoo.nn.layers import Activation, classifier_head, conv3x3, init_conv_bn, make_activation
 
 
 class ResNeXt(nn.Module):
-    """`[N, in_channels, H, W]` to logits `[N, num_classes]`; made for 32×32, groups at 32², 16², 8².
+    """`[N, in_channels, H, W]` to logits `[N, num_classes]`; made for 32×32, stages at 32², 16², 8².
 
     A block's 3×3 convolution has `cardinality` groups of `base_width` channels each, its output `base_channels`; both
-    widths double from group to group. Three groups of three blocks are ResNeXt-29; 8×64d is `cardinality` 8 and
-    `base_width` 64.
+    widths double from stage to stage. Three stages of three blocks (`blocks_per_group`) are ResNeXt-29; 8×64d is
+    `cardinality` 8 and `base_width` 64.
     """
 
     STEM_CHANNELS = 64
@@ -34,18 +34,18 @@ class ResNeXt(nn.Module):
         channels = self.STEM_CHANNELS
         self.stem = nn.Sequential(conv3x3(in_channels, channels), nn.BatchNorm2d(channels), make_activation(activation))
         blocks: list[nn.Module] = []
-        for group, count in enumerate(blocks_per_group):
-            out_channels = base_channels * 2**group
+        for stage, count in enumerate(blocks_per_group):
+            out_channels = base_channels * 2**stage
             for index in range(count):
                 blocks.append(
                     Bottleneck(
                         channels,
                         out_channels,
-                        stride=2 if group > 0 and index == 0 else 1,
+                        stride=2 if stage > 0 and index == 0 else 1,
                         shortcut="projection",
                         activation=activation,
                         se_ratio=se_ratio,
-                        inner_channels=cardinality * base_width * 2**group,
+                        inner_channels=cardinality * base_width * 2**stage,
                         groups=cardinality,
                     )
                 )

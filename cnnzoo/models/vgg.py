@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from cnnzoo.models.layers import check_image_size, check_same_length
+from cnnzoo.nn.layers import check_image_size, check_same_length
 
 
 class VGG(nn.Module):
     """`[N, in_channels, image_size, image_size]` to logits `[N, num_classes]`; made for 224×224.
 
-    `convs_per_block` 3×3 convolutions of `widths` channels, each with ReLU, and a 2×2 max-pooling a block; then two
-    hidden layers.
+    Each block has `convs_per_block` 3×3 convolutions of `widths` channels, each with ReLU, and a 2×2 max-pooling. Two
+    hidden layers follow.
     """
 
     def __init__(

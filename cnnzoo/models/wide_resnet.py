@@ -6,7 +6,7 @@ authors' code, and there is a BN-act before the pooling.
 
 from torch import Tensor, nn
 
-from cnnzoo.models.layers import Activation, classifier_head, conv1x1, conv3x3, init_conv_bn, make_activation
+from cnnzoo.nn.layers import Activation, classifier_head, conv1x1, conv3x3, init_conv_bn, make_activation
 
 
 class WideBlock(nn.Module):
@@ -34,9 +34,9 @@ class WideBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """`[N, in_channels, H, W]` to logits `[N, num_classes]`; made for 32×32, groups at 32², 16², 8².
+    """`[N, in_channels, H, W]` to logits `[N, num_classes]`; made for 32×32, stages at 32², 16², 8².
 
-    WRN-16-4 is `depth` 16 (n blocks a group are 6n + 4 layers) and `widen_factor` 4.
+    WRN-16-4 is `depth` 16 (n blocks per stage are 6n + 4 layers) and `widen_factor` 4.
     """
 
     STEM_CHANNELS = 16
@@ -57,10 +57,10 @@ class WideResNet(nn.Module):
         channels = self.STEM_CHANNELS
         self.stem = conv3x3(in_channels, channels)
         blocks: list[nn.Module] = []
-        for group in range(3):
-            out_channels = self.STEM_CHANNELS * widen_factor * 2**group
+        for stage in range(3):
+            out_channels = self.STEM_CHANNELS * widen_factor * 2**stage
             for index in range((depth - 4) // 6):
-                stride = 2 if group > 0 and index == 0 else 1
+                stride = 2 if stage > 0 and index == 0 else 1
                 blocks.append(WideBlock(channels, out_channels, stride, dropout, activation))
                 channels = out_channels
         self.blocks = nn.Sequential(*blocks, nn.BatchNorm2d(channels), make_activation(activation))

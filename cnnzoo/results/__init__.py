@@ -1,0 +1,1 @@
+"""Run folders: written and read, loaded into a data frame, compared, tested and shown. No torch."""

@@ -1,19 +1,25 @@
-"""The columns of the comparison as a reader sees them: title, and how a row's figures are written."""
+"""The columns of the comparison: titles, how values are written, which ones are shown, and the order of rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from cnnzoo.errors import UserError, nearest
-from cnnzoo.results.configurations import ABSENT, Configurations, as_text
-from cnnzoo.results.table import Row, setting
+from cnnzoo.results.load import setting, setting_keys
+from cnnzoo.results.render import Grid, count, duration, magnitude, percent
+from cnnzoo.results.settings import as_text, is_absent
 
 Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Column:
-    """`fields` are the keys of a row's values that it shows; the first one sorts."""
+    """A column that is shown.
+
+    fields: the columns of a `Table`'s rows that it is made of; the rows are sorted by the first one.
+    """
 
     key: str
     title: str
@@ -23,88 +29,53 @@ class Column:
     is_text: bool = False
 
 
-def percent(share: float | None) -> str:
-    """0.91063 → `91.06`."""
-    return "" if share is None else f"{100 * share:.2f}"
-
-
-def duration(seconds: float | None) -> str:
-    """`8.3 s`, `4 min 12 s`, `1 h 23 min`, `2 d 5 h`."""
-    if seconds is None:
-        return ""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, s = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {s:02d} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
-
-
-def count(value: float | None) -> str:
-    """272378 → `272,378`."""
-    return "" if value is None else f"{value:,.0f}"
-
-
-def magnitude(value: float | None, unit: str = "") -> str:
-    """40813184 → `40.8 M`."""
-    if value is None:
-        return ""
-    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= 0.9995 * size:
-            return f"{value / size:.3g} {prefix}{unit}"
-    return f"{value:.0f} {unit}".strip()
+def mean_std(mean: Any, std: Any) -> str:
+    """`91.06 ± 0.12`, in percent."""
+    return f"{percent(mean)} ± {percent(std)}" if percent(std) else percent(mean)
 
 
 def _mean_std(name: str) -> Callable[[Values], str]:
-    def show(row: Values) -> str:
-        mean, std = row[f"{name}_mean"], row[f"{name}_std"]
-        return percent(mean) if std is None else f"{percent(mean)} ± {percent(std)}"
-
-    return show
+    return lambda row: mean_std(row[f"{name}_mean"], row[f"{name}_std"])
 
 
 def _interval(row: Values) -> str:
-    low, high = row["test_accuracy_ci95_low"], row["test_accuracy_ci95_high"]
-    return "" if low is None else f"{percent(low)} to {percent(high)}"
+    low, high = percent(row["test_accuracy_ci95_low"]), percent(row["test_accuracy_ci95_high"])
+    return f"{low} to {high}" if low else ""
 
 
 def _extreme(which: str) -> Callable[[Values], str]:
     def show(row: Values) -> str:
-        accuracy = row[f"{which}_test_accuracy"]
-        return "" if accuracy is None else f"{percent(accuracy)} ({row[f'{which}_seed']})"
+        accuracy = percent(row[f"{which}_test_accuracy"])
+        return f"{accuracy} ({_text(row[f'{which}_seed'])})" if accuracy else ""
 
     return show
 
 
 def _difference(row: Values) -> str:
     difference = row["test_accuracy_difference"]
-    return "" if difference is None else f"{100 * difference:+.2f}"
-
-
-def _as(name: str, show: Callable[[Any], str]) -> Callable[[Values], str]:
-    return lambda row: show(row.get(name))
+    return "" if is_absent(difference) else f"{100 * difference:+.2f}"
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None or is_absent(value) else str(value)
 
 
 def _one(key: str, title: str, name: str, show: Callable[[Any], str], **kwargs: bool) -> Column:
-    return Column(key, title, (name,), _as(name, show), **kwargs)
+    return Column(key, title, (name,), lambda row: show(row[name]), **kwargs)
 
 
 _VAL, _TEST = ("val_accuracy_mean", "val_accuracy_std"), ("test_accuracy_mean", "test_accuracy_std")
+_CI = ("test_accuracy_ci95_low", "test_accuracy_ci95_high")
 COLUMNS = {
     column.key: column
     for column in (
-        Column("model", "network", ("label", "model", "differs"), _as("label", _text), is_text=True),
+        Column("model", "network", ("label", "model", "differs"), lambda row: _text(row["label"]), is_text=True),
         _one("dataset", "dataset", "dataset", _text, is_text=True),
         _one("n", "n", "n", _text),
         Column("val", "val %", _VAL, _mean_std("val_accuracy"), best_is_highest=True),
         _one("published_val", "published val %", "published_val_accuracy", percent, best_is_highest=True),
         Column("test", "test %", _TEST, _mean_std("test_accuracy"), best_is_highest=True),
-        Column("ci", "95% CI", ("test_accuracy_ci95_low", "test_accuracy_ci95_high"), _interval, best_is_highest=True),
+        Column("ci", "95% CI", _CI, _interval, best_is_highest=True),
         _one("published", "published test %", "published_test_accuracy", percent, best_is_highest=True),
         Column("difference", "difference", ("test_accuracy_difference",), _difference, best_is_highest=True),
         _one("letters_t", "t-test", "letters_t", _text, is_text=True),
@@ -121,69 +92,91 @@ COLUMNS = {
         _one("precision", "precision", "precision", _text, is_text=True),
     )
 }
+ALL = "all"  # the name of all columns together
 _ON_REQUEST = ("memory",)
-_SAID_ONCE = ("device", "precision", "epochs")  # in a line below the table where all rows agree
+_ONCE = ("dataset", "device", "precision", "epochs")  # in a line below the table if all rows agree
+# in a window that is too narrow for all
+_FIRST = ("model", "dataset", "n", "test", "ci", "letters_t", "letters_mcnemar", "published", "difference", "params")
 
 
-def choose(names: Sequence[str] | None, rows: Sequence[Row], configurations: Configurations) -> list[Column]:
-    """The named columns, else those that have something to say.
+def as_dicts(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows one by one, with Python's own numbers."""
+    return [{str(key): value for key, value in row.items()} for row in rows.to_dict("records")]
+
+
+def choose(names: Sequence[str] | None, rows: pd.DataFrame, runs: pd.DataFrame) -> list[Column]:
+    """The named columns, else those that are not empty. Settings that are named become columns of `rows`.
 
     A name is a column's key, a key of the JSON output, or a key of the configuration such as `optimizer.lr`.
 
     Raises:
         UserError: there is no such column.
     """
+    available = {key: column for key, column in COLUMNS.items() if column.fields[0] in rows}
+    if names == [ALL]:
+        return list(available.values())
     if names is None:
-        agreed = [key for key in _SAID_ONCE if len({row.values[key] for row in rows}) == 1]
-        return [
-            column
-            for column in COLUMNS.values()
-            if column.key not in (*agreed, *_ON_REQUEST) and any(column.show(row.values) for row in rows)
-        ]
-    return [_find(name, rows, configurations) for name in names]
+        agreed = [key for key in _ONCE if rows[key].nunique(dropna=False) == 1]
+        shown = [column for key, column in available.items() if key not in (*agreed, *_ON_REQUEST)]
+        values = as_dicts(rows)
+        return [column for column in shown if any(map(column.show, values))]
+    return [_find(name, rows, runs) for name in names]
 
 
-def _find(name: str, rows: Sequence[Row], configurations: Configurations) -> Column:
+def _find(name: str, rows: pd.DataFrame, runs: pd.DataFrame) -> Column:
     if name in COLUMNS:
-        if COLUMNS[name].fields[0] not in rows[0].values:
+        if COLUMNS[name].fields[0] not in rows:
             raise UserError(f"{name}: this column needs --tests.")
         return COLUMNS[name]
-    if name in rows[0].values and name not in ("seeds", "differs", "tests"):
-        return _one(name, name, name, lambda v: f"{v:.6g}" if isinstance(v, float) else _text(v))
-    values = [setting(row.runs[0], name, configurations) for row in rows]
-    if all(value is ABSENT for value in values):
-        known = [*COLUMNS, *configurations.keys()]
+    if name in rows and name not in ("seeds", "differs", "tests", "folders", "settings"):
+        return _one(name, name, name, lambda v: f"{v:.6g}" if isinstance(v, float) and v == v else _text(v))
+    values = setting(runs.drop_duplicates("row").set_index("row").loc[rows.index], name)
+    if all(map(is_absent, values)):
+        known = [*COLUMNS, *(key for key in rows if isinstance(key, str)), *setting_keys(runs)]
         raise UserError(
             f"{name}: no such column.{nearest(name, known)} There are {', '.join(COLUMNS)},"
             " and every key of the configuration, such as optimizer.lr."
         )
-    for row, value in zip(rows, values, strict=True):
-        row.values[name] = None if value is ABSENT else value
-    return _one(name, name, name, lambda value: "" if value is None else as_text(value), is_text=True)
+    rows[name] = pd.Series(values, index=rows.index, dtype=object)
+    return _one(name, name, name, lambda value: "" if is_absent(value) else as_text(value), is_text=True)
 
 
-def order(rows: Sequence[Row], by: str | None, reverse: bool, configurations: Configurations) -> list[Row]:
+def fit(columns: Sequence[Column], grid: Grid, width: int) -> tuple[list[Column], list[Column]]:
+    """The columns of `grid` that fit `width` characters side by side, the most important first, and the others."""
+    keys = [column.key for column in columns]
+    left, kept = width, set[str]()
+    for key in sorted(keys, key=lambda key: _FIRST.index(key) if key in _FIRST else len(_FIRST)):
+        needed = grid.widths[keys.index(key)]
+        if needed <= left or not kept:
+            kept.add(key)
+            left -= needed
+    return [c for c in columns if c.key in kept], [c for c in columns if c.key not in kept]
+
+
+def order(rows: pd.DataFrame, runs: pd.DataFrame, by: str | None = None, reverse: bool = False) -> pd.DataFrame:
     """Rows sorted by a column: accuracy and speed from the highest, all else from the smallest; unknown ones last.
 
-    The default is by dataset, then by test accuracy.
+    The default is by data set, then by test accuracy. The index stays with the rows.
     """
-    column = _find(by or "test", rows, configurations) if rows else COLUMNS["test"]
+    rows = rows.copy()
+    if rows.empty:
+        return rows
+    column = _find(by or "test", rows, runs)
     field, descending = column.fields[0], column.best_is_highest != reverse
-    known = [row for row in rows if row.values.get(field) is not None]
-    unknown = [row for row in rows if row.values.get(field) is None]
-    known.sort(key=lambda row: str(row.values["label"]))
-    numeric = all(isinstance(row.values[field], int | float) for row in known)
-    known.sort(key=lambda row: row.values[field] if numeric else str(row.values[field]), reverse=descending)
-    result = known + unknown
-    return result if by else sorted(result, key=lambda row: str(row.values["dataset"]))
+    known = rows[rows[field].notna()].sort_values("label", kind="stable")
+    numeric = all(isinstance(value, int | float) for value in known[field].tolist())
+    key = None if numeric else lambda values: values.map(str)
+    known = known.sort_values(field, ascending=not descending, kind="stable", key=key)
+    result = rows.loc[[*known.index, *rows.index.difference(known.index, sort=False)]]
+    return result if by else result.sort_values("dataset", kind="stable")
 
 
-def said_once(rows: Sequence[Row], shown: Sequence[Column]) -> list[str]:
-    """A note with the device, precision and epochs that all rows share and no column shows."""
-    keys = [key for key in _SAID_ONCE if key not in {column.key for column in shown}]
+def agreements(rows: pd.DataFrame, shown: Sequence[Column]) -> list[str]:
+    """A note with the data set, device, precision and epochs that all rows share and no column shows."""
     parts = []
-    for key in keys:
-        found = {row.values[key] for row in rows}
-        if len(found) == 1 and (value := found.pop()) is not None:
-            parts.append(f"{value} epochs" if key == "epochs" else str(value))
+    for key in _ONCE:
+        if key not in {column.key for column in shown} and rows[key].nunique(dropna=False) == 1:
+            value = _text(rows[key].iloc[0])
+            epochs = "epoch" if value == "1" else "epochs"
+            parts += [f"{value} {epochs}" if key == "epochs" else value] if value else []
     return [f"all rows: {', '.join(parts)}"] if parts else []

@@ -1,4 +1,7 @@
-"""Tables as text: aligned Markdown, LaTeX (booktabs), one HTML page, CSV, JSON, or in colour on a terminal."""
+"""Tables as text: aligned Markdown, LaTeX (booktabs), one HTML page, CSV, JSON, or in colour on a terminal.
+
+Texts come from files that others wrote, so nothing in them may act as a command, in whatever format.
+"""
 
 import csv
 import html
@@ -8,19 +11,93 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 FORMATS = ("md", "csv", "json", "tex", "html")
 
 
+# Numbers; what is not known (None, NaN, NA) is an empty text.
+
+
+def percent(share: Any) -> str:
+    """0.91063 → `91.06`."""
+    return "" if _unknown(share) else f"{100 * share:.2f}"
+
+
+def duration(seconds: Any) -> str:
+    """`8.3 s`, `4 min 12 s`, `1 h 23 min`, `2 d 5 h`."""
+    if _unknown(seconds):
+        return ""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, s = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {s:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def count(value: Any) -> str:
+    """272378 → `272,378`."""
+    return "" if _unknown(value) else f"{value:,.0f}"
+
+
+def magnitude(value: Any, unit: str = "") -> str:
+    """40813184 → `40.8 M`."""
+    if _unknown(value):
+        return ""
+    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 0.9995 * size:
+            return f"{value / size:.3g} {prefix}{unit}"
+    return f"{value:.0f} {unit}".strip()
+
+
+def _unknown(value: Any) -> bool:
+    return not isinstance(value, Real) or value != value
+
+
+# Texts.
+
+# Control characters (with them, a terminal can be made to do things), characters that turn the direction of reading,
+# and lone surrogates, which no file can hold.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """One line that can be shown anywhere: control characters are spelled out."""
+    return _UNSAFE.sub(lambda match: " " if match[0] in "\n\r\t" else _spelled_out(match), text)
+
+
+def _spelled_out(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
+
+
+# Tables.
+
+
 @dataclass
 class Grid:
-    """A table of text; `left` says which columns are aligned left."""
+    """A table of text, as it is shown.
+
+    left: which columns are aligned left; the others hold numbers.
+    """
 
     title: str
     header: list[str]
     body: list[list[str]]
     left: list[bool]
+
+    def __post_init__(self) -> None:
+        self.title = clean(self.title)
+        self.header = [clean(cell) for cell in self.header]
+        self.body = [[clean(cell) for cell in row] for row in self.body]
+
+    @property
+    def widths(self) -> list[int]:
+        """Characters that each column takes on a terminal; long texts are folded."""
+        widths = [max(map(len, column)) + 3 for column in zip(self.header, *self.body, strict=True)]
+        return [min(width, 30) if left else width for width, left in zip(widths, self.left, strict=True)]
 
     def transposed(self) -> "Grid":
         """Rows as columns; the first column becomes the header."""
@@ -29,8 +106,7 @@ class Grid:
 
     def split(self, width: int) -> "list[Grid]":
         """The columns in as many tables as it takes to fit `width` characters, the first column in each."""
-        widths = [max(map(len, column)) + 3 for column in zip(self.header, *self.body, strict=True)]
-        widths = [min(w, 30) if left else w for w, left in zip(widths, self.left, strict=True)]  # text may be folded
+        widths = self.widths
         parts: list[list[int]] = [[]]
         for k in range(1, len(widths)):
             if parts[-1] and widths[0] + sum(widths[i] for i in parts[-1]) + widths[k] > width:
@@ -49,7 +125,7 @@ class Grid:
 
 def markdown(grids: Sequence[Grid], notes: Sequence[str]) -> str:
     parts = [(f"**{grid.title}**\n\n" if grid.title else "") + _tabulate(grid, "pipe") for grid in grids]
-    parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
+    parts += ["\n".join(f"- {clean(note)}" for note in notes)] if notes else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -58,7 +134,7 @@ def latex(grids: Sequence[Grid], notes: Sequence[str]) -> str:
     parts = [(f"% {grid.title}\n" if grid.title else "") + _tabulate(grid, "latex_booktabs") for grid in grids]
     text = "\n\n".join(parts).replace("±", r"$\pm$").replace("×", r"$\times$").replace("–", "--")
     text = re.sub(r"(?<=& )( *)-(?=\d)", r"\1$-$", text)
-    comments = "".join(f"% {' '.join(note.split())}\n" for note in notes)
+    comments = "".join(f"% {clean(note)}\n" for note in notes)
     return f"% needs \\usepackage{{booktabs}}\n{text}\n{comments}"
 
 
@@ -94,7 +170,7 @@ def page(grids: Sequence[Grid], notes: Sequence[str]) -> str:
         parts += [_html_row("td", row, grid.left) for row in grid.body]
         parts += ["</tbody>\n</table></div>"]
     if notes:
-        parts += ["<h2>Notes</h2>\n<ul>", *(f"<li>{html.escape(note)}</li>" for note in notes), "</ul>"]
+        parts += ["<h2>Notes</h2>\n<ul>", *(f"<li>{html.escape(clean(note))}</li>" for note in notes), "</ul>"]
     return "\n".join([*parts, "</body>\n</html>\n"])
 
 
@@ -104,20 +180,24 @@ def _html_row(tag: str, cells: Sequence[str], left: Sequence[bool]) -> str:
 
 
 def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    return json.dumps([_finite(dict(row)) for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps([_finite(dict(row)) for row in rows], indent=2, ensure_ascii=False, allow_nan=False)
+    return re.sub(r"(?!\n)" + _UNSAFE.pattern, _spelled_out, text) + "\n"
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]], transpose: bool = False) -> str:
     """Full precision, one line a row; lists and mappings as JSON, unknown values empty."""
-    table = [list(rows[0]) if rows else []] + [[_cell(value) for value in row.values()] for row in rows]
+    table = [[_csv_cell(name) for name in rows[0]] if rows else []]
+    table += [[_csv_cell(value) for value in row.values()] for row in rows]
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(zip(*table, strict=True) if transpose else table)
     return file.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, str):  # a spreadsheet takes a text that begins like this to be a formula
+        return f"'{clean(value)}" if value[:1] in tuple("=+-@\t\r") else clean(value)
     value = _finite(value)
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else value
+    return clean(json.dumps(value, ensure_ascii=False)) if isinstance(value, list | dict | bool) else value
 
 
 def _finite(value: Any) -> Any:
@@ -130,7 +210,7 @@ def _finite(value: Any) -> Any:
 
 
 def terminal(grids: Sequence[Grid], notes: Sequence[str]) -> None:
-    """Prints with rich; a table too wide for the window goes on in another one below."""
+    """Print with rich; a table too wide for the window goes on in another one below."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -145,4 +225,4 @@ def terminal(grids: Sequence[Grid], notes: Sequence[str]) -> None:
             table.add_row(*map(Text, row))
         console.print(table)
     for note in notes:
-        console.print(Text(f"- {note}", style="dim"))
+        console.print(Text(f"- {clean(note)}", style="dim"))

@@ -1,1 +1,1 @@
-"""Training and testing a network: the LightningModule, its callbacks, and the fit that puts them together."""
+"""Training a network and predicting with it: `fit` puts the parts together, each of which has a module here."""

@@ -1,79 +1,67 @@
-"""What happens at the end of an epoch beside training: figures written, shown and checked."""
+"""What accompanies a training: metrics.csv, time and memory, compilation, the progress bar and the log file."""
 
+import contextlib
+import csv
 import logging
 import math
 import multiprocessing
 import time
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+from cnnzoo.config.schema import TrainerConfig
 from cnnzoo.console import console, log_file, set_up_logging
 from cnnzoo.errors import UserError
-from cnnzoo.results.record import write_atomically
+from cnnzoo.io import write_atomically
 from cnnzoo.training.classifier import Classifier
-from cnnzoo.training.devices import peak_memory, reset_peak_memory, synchronize
+from cnnzoo.training.devices import peak_memory, reset_peak_memory, should_compile, synchronize
 
 log = logging.getLogger(__name__)
 
 COLUMNS = (
-    "epoch", "step", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
-    "epoch_seconds", "images_per_second", "peak_memory_bytes",
-)  # fmt: skip
+    "epoch",
+    "step",
+    "learning_rate",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "epoch_seconds",
+    "images_per_second",
+    "peak_memory_bytes",
+)
+_WHOLE_NUMBERS = ("epoch", "step", "peak_memory_bytes")
 
 Row = dict[str, Any]
 
 
-class EpochLog(pl.Callback):
-    """One row of `metrics.csv` an epoch, the same figures to the loggers, and a line to the log.
+class Throughput(pl.Callback):
+    """Measure the training time of each epoch, and the peak of the memory.
 
-    `epoch_seconds` is the time from the epoch's first training batch to its last one done, validation apart, in the
-    first epoch with the `seconds_before` it; `images_per_second` follows from it. The rows travel in the checkpoint,
-    so a resumed run continues them and drops what was written after the checkpoint.
+    `seconds` are those from the epoch's first training batch until the device has finished the last one, without
+    validation; in the first epoch, `seconds_before` are added.
     """
 
-    def __init__(self, path: Path, seconds_before: float = 0.0) -> None:
-        self.path = path
+    def __init__(self, seconds_before: float = 0.0) -> None:
         self.seconds_before = seconds_before
-        self.rows: list[Row] = []
         self.started = 0.0
         self.seconds = 0.0
-        self.learning_rate = 0.0
-        self.log_file: AbstractContextManager[None] | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = state_dict["rows"]
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if trainer.is_global_zero and multiprocessing.parent_process() is not None:
-            # One of several training processes: they start without the logging of the process that runs the run.
-            set_up_logging()
-            self.log_file = log_file(self.path.with_name("run.log"))
-            self.log_file.__enter__()  # until the process ends
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         reset_peak_memory(pl_module.device)
-        if trainer.is_global_zero:
-            lines = [",".join(COLUMNS), *(",".join(map(_cell, row.values())) for row in self.rows)]
-            write_atomically(self.path, "\n".join(lines) + "\n")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # The rate that the epoch begins with; at its end the schedule may have moved on.
-        self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.started = time.perf_counter()
 
     def on_train_batch_end(
@@ -81,16 +69,57 @@ class EpochLog(pl.Callback):
     ) -> None:
         if batch_idx + 1 == trainer.num_training_batches:
             synchronize(pl_module.device)
-            self.seconds = time.perf_counter() - self.started
-            if trainer.current_epoch == 0:
-                self.seconds += self.seconds_before
+        self.seconds = (
+            time.perf_counter() - self.started
+        )  # this batch may be the last one of a training that is stopped
+        if trainer.current_epoch == 0:
+            self.seconds += self.seconds_before
+
+
+class MetricsCsv(pl.Callback):
+    """Write one row of `metrics.csv` per epoch, the same metrics to the loggers, and a line to the log.
+
+    The rows are part of the checkpoint: a resumed run continues them, and drops those of epochs that it repeats.
+    Lightning's CSVLogger deletes its file when a run resumes, and its LearningRateMonitor needs a logger.
+    """
+
+    def __init__(self, path: Path, throughput: Throughput) -> None:
+        self.path = path
+        self.throughput = throughput
+        self.rows: list[Row] = []
+        self.learning_rate = 0.0
+
+    @property
+    def state_key(self) -> str:
+        return "EpochLog"  # its name in checkpoints of earlier versions, which are still resumed from
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]
+
+    def read(self) -> list[Row]:
+        """Read the rows from the file: where several processes train, the main one has no others."""
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="") as file:
+            return [{name: _value(name, cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            lines = [",".join(COLUMNS), *(",".join(map(_cell, row.values())) for row in self.rows)]
+            write_atomically(self.path, "\n".join(lines) + "\n")
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # the rate that the epoch begins with; at its end the schedule may have moved on
+        assert isinstance(pl_module, Classifier)
+        self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"]) * pl_module.warmup_factor()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
-        loss, accuracy, images = pl_module.train_mean.compute(across_processes=True)
-        every = trainer.check_val_every_n_epoch or 1
-        validated = trainer.enable_validation and (trainer.current_epoch + 1) % every == 0
-        val_loss, val_accuracy, _ = pl_module.val_mean.compute() if validated else (None, None, 0)
+        loss, accuracy, images = pl_module.train_metrics.compute(across_processes=True)
+        val_loss, val_accuracy, _ = pl_module.val_metrics.compute() if pl_module.validated else (None, None, 0)
         row: Row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
@@ -99,26 +128,27 @@ class EpochLog(pl.Callback):
             "train_accuracy": accuracy,
             "val_loss": val_loss,
             "val_accuracy": val_accuracy,
-            "epoch_seconds": self.seconds,
-            "images_per_second": images / self.seconds,
+            "epoch_seconds": self.throughput.seconds,
+            "images_per_second": images / self.throughput.seconds,
             "peak_memory_bytes": peak_memory(pl_module.device),
         }
         self.rows.append(row)
-        shown = ("learning_rate", "train_loss", "train_accuracy", "epoch_seconds", "images_per_second")
-        pl_module.log_dict({name: row[name] for name in shown})
+        logged = ("learning_rate", "train_loss", "train_accuracy", "epoch_seconds", "images_per_second")
+        pl_module.log_dict({name: row[name] for name in logged})
         if trainer.is_global_zero:
             with self.path.open("a") as file:
                 file.write(",".join(map(_cell, row.values())) + "\n")
             log.info("%s", describe(row, trainer.max_epochs))
-        if not math.isfinite(loss):
-            raise UserError(
-                f"The training loss is {loss} in epoch {trainer.current_epoch + 1}: the weights have exploded."
-                " Lower optimizer.lr, or set trainer.gradient_clip_val=1."
-            )
 
 
 def _cell(value: Any) -> str:
     return "" if value is None else repr(value)
+
+
+def _value(name: str, cell: str) -> Any:
+    if not cell:
+        return None
+    return int(cell) if name in _WHOLE_NUMBERS else float(cell)
 
 
 def describe(row: Row, max_epochs: int | None) -> str:
@@ -130,43 +160,102 @@ def describe(row: Row, max_epochs: int | None) -> str:
     )
 
 
-class ProgressBar(pl.Callback):
-    """One bar for the whole run, in steps, with the time left."""
+class StopOnNaN(pl.Callback):
+    """End a training whose loss is no longer a number, before a checkpoint of the epoch is written."""
+
+    def __init__(self, metrics: MetricsCsv) -> None:
+        self.metrics = metrics
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loss = self.metrics.rows[-1]["train_loss"]
+        if not math.isfinite(loss):
+            raise UserError(
+                f"The training loss is {loss} in epoch {trainer.current_epoch + 1}: the weights have exploded."
+                " Lower optimizer.lr, or set trainer.gradient_clip_val=1."
+            )
+
+
+class _Scoped(pl.Callback):
+    """A callback that enters contexts in `self.scope`, which ends with the training, however that ends."""
 
     def __init__(self) -> None:
+        self.scope = contextlib.ExitStack()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.scope.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.scope.close()
+
+
+class LogFile(_Scoped):
+    """Write to the run's log from a process that Lightning has started for the first of several devices."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.is_global_zero and multiprocessing.parent_process() is not None:
+            set_up_logging()  # such a process begins without the logging of the one that started it
+            self.scope.enter_context(log_file(self.path))
+
+
+class Compilation(_Scoped):
+    """Compile the network if `trainer.compile` asks for it.
+
+    With `auto`, whatever cannot be compiled runs eagerly; with `true`, that is an error.
+    """
+
+    def __init__(self, config: TrainerConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        if not should_compile(self.config.compile, pl_module.total_steps, pl_module.device):
+            return
+        log.info("compiling the network; the first steps take a minute")
+        torch.compiler.reset()  # what it keeps is limited, and earlier runs of a sweep have filled it
+        self.scope.enter_context(torch._dynamo.config.patch(suppress_errors=self.config.compile == "auto"))
+        # In place, so that parameter names stay; here, because TensorBoard's graph has been traced before.
+        pl_module.model.compile(mode=self.config.compile_mode)
+
+
+class ProgressBar(_Scoped):
+    """One bar for the whole run, in steps, with the time left; Lightning's own begin again in every epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.progress: Progress | None = None
-        self.task: TaskID | None = None
         self.shown = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
         if not trainer.is_global_zero:
             return
-        self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), console=console, transient=True, refresh_per_second=4,
-        )  # fmt: skip
-        self.progress.start()
-        assert isinstance(pl_module, Classifier)
-        self.task = self.progress.add_task("training", total=pl_module.total_steps, completed=trainer.global_step)
+        progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            refresh_per_second=4,
+        )
+        self.progress = self.scope.enter_context(progress)
+        self.progress.add_task("training", total=pl_module.total_steps, completed=trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = time.monotonic()
-        if self.progress is not None and self.task is not None and now - self.shown > 0.25:
+        if self.progress is not None and now - self.shown > 0.25:
             self.shown = now
             self.progress.update(
-                self.task,
+                self.progress.task_ids[0],
                 completed=trainer.global_step,
                 description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
             )
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._stop()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._stop()  # or the terminal stays without a cursor
-
-    def _stop(self) -> None:
-        if self.progress is not None:
-            self.progress.stop()

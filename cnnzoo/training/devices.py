@@ -1,4 +1,4 @@
-"""What a configuration's device settings mean on this machine, and what a device says of itself."""
+"""Device, precision, compilation and memory: what the settings mean on this machine."""
 
 import ctypes
 import logging
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 def training_device(accelerator: str) -> torch.device:
-    """The kind of device that `trainer.accelerator` means here.
+    """Return the kind of device that `trainer.accelerator` selects here.
 
     Raises:
-        UserError: it asks for CUDA where there is none, or for something else altogether.
+        UserError: CUDA is asked for but not available, or the value is none of auto, cpu, cuda, gpu.
     """
     if accelerator not in ("auto", "cpu", "cuda", "gpu"):
         raise UserError(f"trainer.accelerator={accelerator}: expected auto, cpu or cuda.")
@@ -35,38 +35,45 @@ def training_device(accelerator: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """What `auto` means on a device: bf16-mixed where it has matrix units for bfloat16, else 32-true."""
+    """Resolve `auto`: bf16-mixed where the device has matrix units for bfloat16, else 32-true."""
     if precision != "auto":
         return precision
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = torch.cpu._is_amx_tile_supported()
+    on_cuda = device.type == "cuda"
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_cuda else _has_amx()
     return "bf16-mixed" if fast else "32-true"
 
 
-_WORTH_COMPILING = 10_000  # optimizer steps: a minute of compilation against 14 to 36 % of each on two cores
+def _has_amx() -> bool:
+    """Whether the CPU has matrix units (Intel's AMX)."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return bool(torch.cpu.get_capabilities().get("amx_tile"))
+    # Older torch has no public function; without the private one, full precision is the safe choice.
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
-def compiles(setting: bool | str, steps: int, device: torch.device) -> bool:
-    """What `trainer.compile` means for a training of so many steps: `auto` is for long ones, where it can be done."""
+MIN_STEPS_TO_COMPILE = 10_000  # optimizer steps: a minute of compilation against 14 to 36 % of each on two cores
+
+
+def should_compile(setting: bool | str, steps: int, device: torch.device) -> bool:
+    """Resolve `trainer.compile` for a training of `steps` optimizer steps: `auto` compiles long ones, if it works."""
     if setting != "auto":
         return bool(setting)
-    return steps >= _WORTH_COMPILING and _has_compiler(device)
+    return steps >= MIN_STEPS_TO_COMPILE and _has_compiler(device)
 
 
 @cache
 def _has_compiler(device: torch.device) -> bool:
     try:
         torch.compile(torch.neg)(torch.ones(8, device=device))
-    except Exception as error:  # which ones depends on what is missing
-        log.warning("not compiled, for torch.compile does not work here: %s", str(error).strip().splitlines()[0])
+    except Exception as error:  # its type depends on what is missing
+        reason = str(error).strip().splitlines()[0]
+        log.warning("not compiling the network, because torch.compile does not work here: %s", reason)
         return False
     return True
 
 
 def device_name(device: torch.device) -> str:
-    """A name for people: the GPU's, or the processor's with the number of threads that torch uses."""
+    """Return the name of the GPU, or of the processor with the number of threads that torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = "CPU"
@@ -79,7 +86,7 @@ def device_name(device: torch.device) -> str:
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for all that was asked of the device."""
+    """Wait until the device has finished all work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -88,24 +95,25 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Forgets the peaks of earlier runs in this process."""
+    """Start `peak_memory` again, so that earlier runs of this process do not count."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     try:
-        _CLEAR_REFS.write_text("5")  # Linux: the resident set's high-water mark starts again
+        _CLEAR_REFS.write_text("5")  # Linux: resets the high-water mark of the resident set
     except OSError:
-        log.debug("no /proc/self/clear_refs: peak memory counts from the process's start")
+        log.debug("no /proc/self/clear_refs: peak memory counts from the start of the process")
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: what torch allocated on the GPU at most, or the process's largest resident set."""
+    """Return the peak in bytes: memory that torch allocated on the GPU, or the resident set of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
         status = Path("/proc/self/status").read_text()
         return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
     except (OSError, StopIteration):
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 # Option numbers of mallopt, from glibc's malloc.h.
@@ -113,10 +121,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 @cache
-def keep_freed_memory() -> None:
-    """Lets this process keep the memory that it frees, for the next tensor.
+def disable_malloc_trim() -> None:
+    """Stop glibc from returning freed memory to the kernel.
 
-    By default glibc takes every large block from the kernel and gives it back, and on the CPU each activation of each
+    By default glibc takes each large block from the kernel and gives it back, and on the CPU each activation of each
     step is such a block: the page faults of its first use cost 5 to 30 % of a training step.
     """
     if not sys.platform.startswith("linux"):
@@ -125,5 +133,5 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):  # another C library
         return
-    mallopt(_M_MMAP_MAX, 0)  # no block comes from the kernel on its own
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)  # and none goes back
+    mallopt(_M_MMAP_MAX, 0)  # no block of its own from the kernel
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)  # and none given back

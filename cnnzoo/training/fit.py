@@ -1,50 +1,49 @@
-"""Training a network as its configuration says, and the figures of the best checkpoint."""
+"""Train a network as its configuration describes, and return the metrics of its best checkpoint."""
 
 import logging
-import math
 import signal
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
-from cnnzoo.config.targets import call_target
+from cnnzoo.config import Config, config_hash, instantiate
 from cnnzoo.console import console
-from cnnzoo.data.batches import Batches
+from cnnzoo.data.batches import BatchLoader
 from cnnzoo.data.dataset import Dataset
-from cnnzoo.data.module import DataModule, eval_batches
+from cnnzoo.data.module import DataModule, eval_loader
 from cnnzoo.errors import UserError
-from cnnzoo.results.files import read_metrics
-from cnnzoo.results.record import config_hash
-from cnnzoo.training.callbacks import EpochLog, ProgressBar, Row
-from cnnzoo.training.checkpoints import AtomicCheckpointIO
+from cnnzoo.nn.speed import speed_up
+from cnnzoo.training.callbacks import Compilation, LogFile, MetricsCsv, ProgressBar, Row, StopOnNaN, Throughput
 from cnnzoo.training.classifier import Classifier
-from cnnzoo.training.devices import keep_freed_memory, resolve_precision, synchronize, training_device
+from cnnzoo.training.devices import disable_malloc_trim, resolve_precision, synchronize, training_device
+from cnnzoo.training.loggers import open_loggers
+from cnnzoo.training.losses import build_loss
+from cnnzoo.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a training leaves behind for `result.json`.
+    """What a training leaves for `result.json`.
 
-    Seconds are of training batches and of what the network learns from images before them, validation apart.
-    Without a validation part the last epoch is the best one.
-
-    `images_per_second` is the median over the epochs, so that compilation in the first one does not count.
+    rows: those of metrics.csv, one per epoch.
+    best_epoch: counted from 1; without validation, the last epoch is the best one.
+    train_seconds: of training batches and of `initialize_from` before them, without validation.
+    images_per_second: the median over the epochs, so that compilation in the first one does not count.
     """
 
     best_checkpoint: Path
     best_epoch: int
     epochs: int
+    rows: Sequence[Row]
     train_seconds: float
     images_per_second: float
     peak_memory_bytes: int
@@ -52,126 +51,137 @@ class Fit:
     precision: str
 
 
-def fit(
-    model: nn.Module,
-    dataset: Dataset,
-    config: Mapping[str, Any],
-    folder: Path,
-    extra_callbacks: Sequence[pl.Callback] = (),
-) -> Fit:
-    """Trains `model`, from the last checkpoint in `folder` where there is one.
+def fit(model: nn.Module, dataset: Dataset, config: Config, folder: Path, callbacks: Sequence[pl.Callback] = ()) -> Fit:
+    """Train `model`, from the last checkpoint in the run's `folder` if there is one.
 
-    `extra_callbacks` join those of the configuration; the caller keeps them and what they saw.
+    Args:
+        callbacks: in addition to those of the configuration.
 
     Raises:
-        UserError: the trainer's settings cannot be met here, the checkpoint is another run's, or the loss explodes.
+        UserError: the settings cannot be met here, the checkpoint belongs to another run, or the loss explodes.
+        KeyboardInterrupt: Ctrl-C, or SIGTERM.
     """
-    settings = config["trainer"]
-    device = training_device(settings["accelerator"])
-    precision = resolve_precision(settings["precision"], device)
-    devices = _number_of_devices(settings["devices"], device)
-    max_epochs = math.ceil(settings["max_epochs"])  # a fraction: the last epoch's batches are fewer
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    if checkpoint.is_file():
-        _check_same_run(checkpoint, config)
-        log.info("going on from %s", checkpoint)
-    keep_freed_memory()
-    epoch_log = EpochLog(folder / "metrics.csv", 0.0 if checkpoint.is_file() else _initialize(model, dataset, config))
+    device = training_device(config.trainer.accelerator)
+    precision = resolve_precision(config.trainer.precision, device)
+    folder.mkdir(parents=True, exist_ok=True)
+    last = folder / "checkpoints" / "last.ckpt"
+    resumes = last.is_file()
+    if resumes:
+        _check_same_run(last, config)
+        log.info("resuming from %s", last)
+    disable_malloc_trim()
+    if device.type == "cpu":
+        model = speed_up(model)
     validates = len(dataset.val) > 0
-    best = ModelCheckpoint(
-        dirpath=folder / "checkpoints", filename="best", mode="max", monitor="val_accuracy" if validates else None,
-        every_n_epochs=1 if validates else max_epochs, save_on_train_epoch_end=True, enable_version_counter=False,
-    )  # fmt: skip
-    last = ModelCheckpoint(
-        dirpath=folder / "checkpoints", filename="last", every_n_epochs=settings["checkpoint_every_n_epochs"],
-        save_on_train_epoch_end=True, enable_version_counter=False,
-    )  # fmt: skip
-    callbacks: list[pl.Callback] = [epoch_log, best, last]
-    callbacks += [call_target(f"callbacks.{name}", node) for name, node in config["callbacks"].items()]
-    callbacks += extra_callbacks
-    if settings["progress_bar"] and console.is_terminal:
-        callbacks.append(ProgressBar())
-    logger: Any = False
-    if config["logger"]["tensorboard"]:
-        logger = TensorBoardLogger(folder, name="", version="tensorboard", log_graph=config["logger"]["graph"])
-    try:
-        trainer = pl.Trainer(
-            accelerator=device.type,
-            devices=devices,
-            strategy=_strategy(settings["strategy"], devices),
-            precision=precision,  # type: ignore[arg-type]
-            max_epochs=max_epochs,
-            accumulate_grad_batches=settings["accumulate_grad_batches"],
-            gradient_clip_val=settings["gradient_clip_val"],
-            check_val_every_n_epoch=settings["check_val_every_n_epoch"],
-            limit_train_batches=settings["limit_train_batches"],
-            limit_val_batches=settings["limit_val_batches"] if validates else 0,
-            deterministic=settings["deterministic"],
-            benchmark=not settings["deterministic"],
-            logger=logger,
-            callbacks=callbacks,
-            plugins=AtomicCheckpointIO(),
-            default_root_dir=folder,
-            reload_dataloaders_every_n_epochs=1,  # each epoch has an order and an augmentation of its own
-            num_sanity_val_steps=0,
-            enable_progress_bar=False,
-            enable_model_summary=False,
+    throughput = Throughput(0.0 if resumes else _initialize(model, dataset, config, device))
+    metrics = MetricsCsv(folder / "metrics.csv", throughput)
+    classifier = Classifier(model, config, build_loss(config, dataset.train.labels))
+    with open_loggers(config, folder) as loggers:
+        trainer = build_trainer(
+            config,
+            folder,
+            device=device,
+            precision=precision,
+            validates=validates,
+            callbacks=[
+                throughput,
+                metrics,
+                StopOnNaN(metrics),
+                LogFile(folder / "run.log"),
+                Compilation(config.trainer),
+                *_checkpoints(folder / "checkpoints", config, validates=validates),
+                *_configured_callbacks(config),
+                *callbacks,
+                *([ProgressBar()] if config.trainer.progress_bar and console.is_terminal else []),
+            ],
+            loggers=loggers,
         )
-    except (ValueError, pl.utilities.exceptions.MisconfigurationException) as error:
-        raise UserError(f"trainer: {error}") from error
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    try:
-        trainer.fit(
-            Classifier(model, config),
-            datamodule=DataModule(dataset, config),
-            ckpt_path=checkpoint if checkpoint.is_file() else None,
-            weights_only=True,
-        )
-    except SystemExit as exit:
-        # Lightning's answer to an interruption, after it has seen to it that there will be no other.
-        signal.signal(signal.SIGINT, on_interrupt)
-        raise KeyboardInterrupt from exit
-    rows = read_metrics(folder)
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(
+                classifier,
+                datamodule=DataModule(dataset, config),
+                ckpt_path=last if resumes else None,
+                weights_only=True,
+            )
+        except SystemExit as error:
+            # Lightning exits on Ctrl-C, and ignores it from then on; SIGTERM ends a training in the same way.
+            if not isinstance(error.__context__, KeyboardInterrupt) and not trainer.received_sigterm:
+                raise
+            signal.signal(signal.SIGINT, on_interrupt)
+            raise KeyboardInterrupt from error
+    rows = metrics.rows or metrics.read()
+    if not rows:
+        raise UserError("The training was stopped before its first epoch; look at trainer.extra and callbacks.")
     return Fit(
         best_checkpoint=folder / "checkpoints" / "best.ckpt",
         best_epoch=_best_epoch(rows),
         epochs=len(rows),
+        rows=rows,
         train_seconds=sum(row["epoch_seconds"] for row in rows),
         images_per_second=statistics.median(row["images_per_second"] for row in rows),
         peak_memory_bytes=max(row["peak_memory_bytes"] for row in rows),
         device=device,
-        precision=precision,
+        precision=str(trainer.precision),
     )
 
 
-def _best_epoch(rows: Sequence[Row]) -> int:
-    """Number of the epoch, counted from 1, with the highest validation accuracy; the first of equals.
+def _checkpoints(folder: Path, config: Config, validates: bool) -> list[ModelCheckpoint]:
+    """`best.ckpt`, of the epoch with the highest validation accuracy, else of the last one; `last.ckpt`, to resume."""
+    best = ModelCheckpoint(
+        dirpath=folder,
+        filename="best",
+        mode="max",
+        monitor="val_accuracy" if validates else None,
+        every_n_epochs=1 if validates else config.trainer.epochs,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    last = ModelCheckpoint(
+        dirpath=folder,
+        filename="last",
+        every_n_epochs=config.trainer.checkpoint_every_n_epochs,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    return [best, last]
 
-    The last one where none was validated.
+
+def _configured_callbacks(config: Config) -> list[pl.Callback]:
+    return [
+        instantiate(pl.Callback, f"callbacks.{name}", node, trusted_packages=config.trusted_packages)
+        for name, node in config.callbacks.items()
+    ]
+
+
+def _best_epoch(rows: Sequence[Row]) -> int:
+    """Return the epoch, counted from 1, with the highest validation accuracy; the first of equals.
+
+    Without validation, the last one.
     """
     validated = [row for row in rows if row["val_accuracy"] is not None]
-    return 1 + max(validated or rows[-1:], key=lambda row: row["val_accuracy"])["epoch"]
+    best = max(validated or rows[-1:], key=lambda row: row["val_accuracy"])
+    return 1 + int(best["epoch"])
 
 
-def _initialize(model: nn.Module, dataset: Dataset, config: Mapping[str, Any]) -> float:
-    """Shows training images to a network that wants to see some before training; returns the seconds that it took.
+def _initialize(model: nn.Module, dataset: Dataset, config: Config, device: torch.device) -> float:
+    """Show training images to a network that is initialised from them; return the seconds that it took.
 
-    Such a network has a method `initialize_from(batches)`. It is given the training part's batches `(images, labels)`,
-    normalised and not augmented, and takes as many as it cares to.
+    Such a network has a method `initialize_from(batches)`. It gets the training split's batches `(images, labels)`,
+    normalised and not augmented, and takes as many as it needs. Weights to start from (fine-tuning) stay as they are.
     """
-    initialize: Callable[[Batches], None] | None = getattr(model, "initialize_from", None)
-    if initialize is None:
+    initialize: Callable[[BatchLoader], None] | None = getattr(model, "initialize_from", None)
+    if initialize is None or config.weights is not None:
         return 0.0
-    device = training_device(config["trainer"]["accelerator"])
     dataset = dataset.to(device)
     synchronize(device)
     started = time.perf_counter()
-    initialize(eval_batches(dataset, dataset.train, config))
+    initialize(eval_loader(dataset, dataset.train, config))
     synchronize(device)
     return time.perf_counter() - started
 
 
-def _check_same_run(checkpoint: Path, config: Mapping[str, Any]) -> None:
+def _check_same_run(checkpoint: Path, config: Config) -> None:
     try:
         made_by = torch.load(checkpoint, map_location="cpu", weights_only=True)["hyper_parameters"]["config_hash"]
     except Exception as error:
@@ -183,25 +193,3 @@ def _check_same_run(checkpoint: Path, config: Mapping[str, Any]) -> None:
             f"{checkpoint} was made by another configuration ({made_by}, this one is {config_hash(config)})."
             " Start this run over with rerun=true."
         )
-
-
-def _number_of_devices(devices: Any, device: torch.device) -> int | list[int]:
-    if devices == "auto":
-        return torch.cuda.device_count() if device.type == "cuda" else 1
-    if isinstance(devices, int) and not isinstance(devices, bool) and devices > 0:
-        return devices
-    if device.type == "cuda" and isinstance(devices, list) and devices:
-        return devices
-    expected = (
-        "auto, a number or a list of indices" if device.type == "cuda" else "auto or a number of processes, 1 or more"
-    )
-    raise UserError(f"trainer.devices={devices}: on {device.type} expected {expected}.")
-
-
-def _strategy(strategy: str, devices: int | list[int]) -> str:
-    """One process a device, started from this one.
-
-    Lightning's usual choice would type the command line again in every process; of a sweep, that is all of it.
-    """
-    several = devices > 1 if isinstance(devices, int) else len(devices) > 1
-    return "ddp_spawn" if strategy == "auto" and several else strategy

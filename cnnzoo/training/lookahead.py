@@ -10,10 +10,13 @@ from cnnzoo.training.classifier import Classifier
 
 
 class Lookahead(pl.Callback):
-    """Every `every_n_steps` steps, averages the weights exponentially and goes on from the average.
+    """Update an exponential average of the weights every `every_n_steps` steps, and continue from the average.
 
-    The average's decay grows over the run as `decay` · (step / all steps) ** `power`. The run ends with the average as
-    its weights. Buffers such as batch norm's statistics are averaged too, as published.
+    The decay of the average grows over the run as `decay` · (step / all steps) ** `power`. The run ends with the
+    average as its weights. Buffers such as batch norm's statistics are averaged as well, as published.
+
+    Raises:
+        ValueError: an argument is out of its range.
     """
 
     def __init__(self, every_n_steps: int, decay: float, power: float) -> None:

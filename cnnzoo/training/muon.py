@@ -1,7 +1,7 @@
 """Muon: momentum whose step is made orthogonal. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
 
-torch.optim.Muon takes matrices only. Here a convolution's filters are rows of a matrix, the filters' norm can be held
-where it was, and groups of other parameters take Nesterov SGD in the same optimizer: `orthogonalize: false`.
+torch.optim.Muon takes matrices only. Here a convolution's filters are the rows of a matrix, the norm of the filters can
+be held constant, and groups of other parameters use Nesterov SGD in the same optimizer: `orthogonalize: false`.
 """
 
 from collections import defaultdict
@@ -12,29 +12,31 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-# Of the quintic polynomial that each iteration applies to the singular values: steep at zero rather than exact at one.
+# The quintic polynomial that each iteration applies to the singular values: steep at zero rather than exact at one.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(matrices: Tensor, steps: int, eps: float = 1e-7) -> Tensor:
-    """Newton–Schulz iteration: `[..., rows, columns]` U S Vᵀ to about U Vᵀ, singular values near 1 but for tiny S.
+    """Newton–Schulz iteration: `[..., rows, columns]` U S Vᵀ to about U Vᵀ.
 
-    In bfloat16 on CUDA, where matrix units have it and the result need not be exact.
+    Singular values end near 1, except for tiny ones. In bfloat16 on CUDA: matrix units support it, and the result need
+    not be exact.
     """
     a, b, c = COEFFICIENTS
     rows, columns = matrices.shape[-2:]
-    x = matrices.bfloat16() if matrices.is_cuda else matrices
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + eps)  # the largest singular value is at most 1
+    x: Tensor = matrices.bfloat16() if matrices.is_cuda else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + eps)  # now the largest singular value is at most 1
     if rows > columns:
         x = x.mT
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if rows > columns else x).to(matrices.dtype)
+    x = x.mT if rows > columns else x
+    return x.to(matrices.dtype)
 
 
 def orthogonalize_all(tensors: Sequence[Tensor], steps: int) -> list[Tensor]:
-    """Each tensor's rows, `tensor.flatten(1)`, made orthogonal; those of one shape in one batch."""
+    """Make the rows of each tensor, `tensor.flatten(1)`, orthogonal; those of one shape in one batch."""
     by_shape: dict[torch.Size, list[int]] = defaultdict(list)
     for i, tensor in enumerate(tensors):
         by_shape[tensor.shape].append(i)
@@ -47,12 +49,13 @@ def orthogonalize_all(tensors: Sequence[Tensor], steps: int) -> list[Tensor]:
 
 
 class Muon(Optimizer):
-    """Momentum, and a step that is orthogonal where a parameter group says so.
+    """Momentum, with an orthogonal step in the parameter groups that set `orthogonalize`.
 
-    orthogonalize: Muon's step, for matrices and convolutions; its weight decay is decoupled from the gradient.
-        False: SGD, exactly torch's, with its weight decay.
-    normalize: before each of Muon's steps, scale a tensor of n rows to the norm √n, as airbench does.
-    ns_steps: iterations of Newton and Schulz.
+    Args:
+        orthogonalize: Muon's step, for matrices and convolutions; weight decay is decoupled from the gradient.
+            False: SGD, exactly torch's, with its weight decay.
+        normalize: before each of Muon's steps, scale a tensor of n rows to the norm √n, as airbench does.
+        ns_steps: number of Newton–Schulz iterations.
     """
 
     def __init__(
@@ -67,15 +70,20 @@ class Muon(Optimizer):
         ns_steps: int,
     ) -> None:
         defaults = {
-            "lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay,
-            "orthogonalize": orthogonalize, "normalize": normalize, "ns_steps": ns_steps,
-        }  # fmt: skip
+            "lr": lr,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "weight_decay": weight_decay,
+            "orthogonalize": orthogonalize,
+            "normalize": normalize,
+            "ns_steps": ns_steps,
+        }
         super().__init__(params, defaults)
         for group in self.param_groups:
             if group["orthogonalize"] and any(p.ndim < 2 for p in group["params"]):
                 raise ValueError(
-                    "only matrices and convolutions can be orthogonalized; put the vectors among the parameters into a"
-                    " group with orthogonalize=false (groups.vectors: {ndim: 1, orthogonalize: false, lr: …})"
+                    "only matrices and convolutions can be orthogonalized; put vectors into a group with"
+                    " orthogonalize=false (groups.vectors: {ndim: 1, orthogonalize: false, lr: …})"
                 )
 
     @torch.no_grad()

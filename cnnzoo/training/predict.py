@@ -1,25 +1,26 @@
-"""Logits of a network over a part of a data set, and the figures that follow from them."""
+"""Logits of a network over a split, and the metrics that follow from them."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from cnnzoo.data.batches import Batches
+from cnnzoo.config import Config
+from cnnzoo.data.batches import BatchLoader
 from cnnzoo.data.dataset import Dataset
-from cnnzoo.data.module import eval_batches
-from cnnzoo.training.devices import keep_freed_memory, synchronize
+from cnnzoo.data.module import eval_loader
+from cnnzoo.training.devices import disable_malloc_trim, synchronize
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """`logits` `[N, classes] float32` and `labels` `[N] int64`, on the CPU, in the data's own order.
+    """`logits` `[N, classes] float32` and `labels` `[N] int64`, on the CPU, in the split's own order.
 
-    `seconds`: what the predictions took, from images on the device to figures on the CPU.
+    `seconds`: from images on the device to logits on the CPU.
     """
 
     logits: Tensor
@@ -38,25 +39,39 @@ class Predictions:
 
 
 class Evaluation(NamedTuple):
-    """`val` is None where there is no validation part, `test_tta` where no test-time augmentation was asked for."""
+    """`val` is None without a validation split, `test_tta` without test-time augmentation."""
 
     val: Predictions | None
     test: Predictions
     test_tta: Predictions | None
 
 
-@torch.inference_mode()
-def predict(model: nn.Module, batches: Batches, tta: str = "none") -> Predictions:
-    """Runs `model` in evaluation mode and full precision over all batches, on the device of their images.
+def evaluate(model: nn.Module, dataset: Dataset, config: Config, device: torch.device) -> Evaluation:
+    """Return the predictions of `model` for the validation and the test split, computed on `device`."""
+    disable_malloc_trim()
+    dataset, model = dataset.to(device), model.to(device)
+    if config.trainer.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    test = eval_loader(dataset, dataset.test, config)
+    return Evaluation(
+        predict(model, eval_loader(dataset, dataset.val, config)) if len(dataset.val) else None,
+        predict(model, test),
+        predict(model, test, config.tta) if config.tta != "none" else None,
+    )
 
-    With test-time augmentation `tta` the logits are a mean over several views of each image, see `views`.
+
+@torch.inference_mode()
+def predict(model: nn.Module, loader: BatchLoader, tta: str = "none") -> Predictions:
+    """Run `model` in evaluation mode and full precision over all batches, on the device of their images.
+
+    With test-time augmentation `tta`, the logits are a mean over several views of each image, see `views`.
     """
     was_training = model.training
     model.eval()
-    synchronize(batches.part.device)
+    synchronize(loader.split.device)
     started = time.perf_counter()
     outputs = [
-        (sum(share * model.forward(view) for share, view in views(images, tta)), labels) for images, labels in batches
+        (sum(share * model.forward(view) for share, view in views(images, tta)), labels) for images, labels in loader
     ]
     logits, labels = zip(*outputs, strict=True)
     result = torch.cat(logits).float().cpu(), torch.cat(labels).cpu()
@@ -66,10 +81,10 @@ def predict(model: nn.Module, batches: Batches, tta: str = "none") -> Prediction
 
 
 def views(images: Tensor, tta: str) -> Iterator[tuple[float, Tensor]]:
-    """Views of `[N, C, H, W]` images, and the share that each has in the mean.
+    """Yield views of images `[N, C, H, W]`, each with its share in the mean.
 
-    "none": the images; "mirror": they and their mirror images, half and half; "mirror_translate": half of that, half
-    of the same for images moved by one pixel along the diagonal, down and up (Jordan 2024, section 3.5,
+    "none": the images; "mirror": half of them, half of their mirror images; "mirror_translate": half of that, half of
+    the same for images moved by one pixel along the diagonal, down and up (Jordan 2024, section 3.5,
     https://arxiv.org/abs/2404.00498).
     """
     if tta == "none":
@@ -83,17 +98,3 @@ def views(images: Tensor, tta: str) -> Iterator[tuple[float, Tensor]]:
     for share, view in [(0.5 if shifted else 1.0, images), *((0.25, view) for view in shifted)]:
         yield share / 2, view
         yield share / 2, view.flip(3)
-
-
-def evaluate(model: nn.Module, dataset: Dataset, config: Mapping[str, Any], device: torch.device) -> Evaluation:
-    """Predictions of `model` for the validation and the test part, computed on `device`."""
-    keep_freed_memory()
-    dataset, model = dataset.to(device), model.to(device)
-    if config["trainer"]["channels_last"]:
-        model = model.to(memory_format=torch.channels_last)
-    test = eval_batches(dataset, dataset.test, config)
-    return Evaluation(
-        predict(model, eval_batches(dataset, dataset.val, config)) if len(dataset.val) else None,
-        predict(model, test),
-        predict(model, test, config["tta"]) if config["tta"] != "none" else None,
-    )

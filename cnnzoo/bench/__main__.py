@@ -1,0 +1,5 @@
+"""`python -m cnnzoo.bench ...`."""
+
+from cnnzoo.bench import main
+
+main()

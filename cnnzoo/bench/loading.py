@@ -1,0 +1,192 @@
+"""Augmented, normalised training batches alone, without any network.
+
+`augmentation` compares cnnzoo with PIL and v2 transforms in the workers of a DataLoader. `loading` compares where the
+images are, all of side `image_size`: in memory; decoded in a file, of which n threads read what does not fit into memory
+(`dataset.resident=false`); in JPEG files that torchvision's ImageFolder decodes in workers, the usual way. The files
+were just written, so the time of a disk would be added to all candidates but the one in memory.
+
+cnnzoo prepares a whole epoch in each round, from the draw of its order to the last batch. The worker processes of the
+alternatives are running and have filled their queues before the clock starts.
+"""
+
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import Dataset as TorchDataset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from cnnzoo.bench.context import Context
+from cnnzoo.bench.interleave import Measurement, rates, run_interleaved, section
+from cnnzoo.config.schema import BenchConfig
+from cnnzoo.data.batches import BatchLoader
+from cnnzoo.data.image_folder import decode
+from cnnzoo.data.images import PixelFile, Split, StreamedImages
+from cnnzoo.data.module import train_loader
+from cnnzoo.training.devices import synchronize
+
+_PREFETCH = 2  # batches that a worker keeps ready: DataLoader's own default
+
+
+def measure_augmentation(context: Context) -> dict[str, Any]:
+    """Compare ways to augment images in memory."""
+    config, device = context.config, context.device
+    skip, _ = skipped_and_all(config)
+    candidates = {
+        "cnnzoo": partial(time_batches, train_loader(context.dataset.to(device), config), device),
+        "PIL in workers": partial(time_batches, pil_loader(context), device, skip, config.steps),
+        "v2 in workers": partial(time_batches, v2_loader(context), device, skip, config.steps),
+    }
+    return section("images/s", rates(run_interleaved(candidates, config.rounds)), "cnnzoo")
+
+
+def measure_loading(context: Context) -> dict[str, Any]:
+    """Compare places where images are kept."""
+    config, device = context.config, context.device
+    with tempfile.TemporaryDirectory(prefix="cnnzoo-bench-") as folder:
+        images = write_images(context, Path(folder))
+        dataset = replace(context.dataset, train=images, resident="auto")
+
+        def loader(split: Split) -> BatchLoader:
+            return train_loader(replace(dataset, train=split).to(device), config)
+
+        splits = {"memory": images.in_memory()} | {f"file, {n} threads": images.streamed(n) for n in (0, 1, 2, 4)}
+        candidates = {name: partial(time_batches, loader(split), device) for name, split in splits.items()}
+        jpegs, (skip, _) = jpeg_loader(Path(folder, "jpeg"), Context(config, dataset)), skipped_and_all(config)
+        candidates[f"ImageFolder, {config.workers} processes"] = partial(
+            time_batches, jpegs, device, skip, config.steps
+        )
+        return section("images/s", rates(run_interleaved(candidates, config.rounds)), "file, 2 threads")
+
+
+def write_images(context: Context, folder: Path) -> StreamedImages:
+    """Write a measurement's images as JPEG files into `folder/jpeg` and, decoded, into the file that is returned.
+
+    They are training images, repeated if there are fewer, with sides of `image_size` pixels.
+    """
+    side, train = context.config.image_size, context.dataset.train
+    index = torch.arange(context.config.dataset.batch_size * skipped_and_all(context.config)[1])
+    chosen = train[index % len(train)].in_memory().to("cpu")
+    pixels = np.empty((len(index), train.shape[1], side, side), dtype=np.uint8)
+    class_folder = folder / "jpeg" / "all"  # one class is enough for a loader without a network
+    class_folder.mkdir(parents=True)
+    for i, image in enumerate(chosen.images.permute(0, 2, 3, 1).numpy()):
+        path = class_folder / f"{i:06}.jpg"
+        _to_pil(image).resize((side, side), Image.Resampling.BICUBIC).save(path, quality=90)
+        pixels[i] = decode(path, side, train.shape[1])
+    np.save(folder / "pixels.npy", pixels)
+    return StreamedImages(PixelFile(folder / "pixels.npy"), index, chosen.labels)
+
+
+# The alternatives: torchvision's transforms, image by image, in the workers of a DataLoader.
+
+
+class TransformedImages(TorchDataset[tuple[Tensor, int]]):
+    """`transform(image)` and the label of each image; `images`: `[N, …] uint8`, an array or a tensor."""
+
+    def __init__(self, images: Any, labels: Tensor, transform: Callable[[Any], Tensor]) -> None:
+        self.images, self.labels, self.transform = images, labels.tolist(), transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(self.images[index]), self.labels[index]
+
+
+def pil_loader(context: Context, pin_memory: bool = False) -> "DataLoader[Any]":
+    """Return the tutorial's loader: PIL images and torchvision's first generation of transforms."""
+    train = context.dataset.train.in_memory()
+    arrays = train.images.cpu().permute(0, 2, 3, 1).contiguous().numpy()
+    transform = transforms.Compose([_to_pil, _transform(transforms, transforms.ToTensor(), context)])
+    return _loader(TransformedImages(arrays, train.labels, transform), context.config, pin_memory)
+
+
+def v2_loader(context: Context) -> "DataLoader[Any]":
+    """Return a loader with v2 transforms of uint8 tensors, which torchvision recommends for speed."""
+    train = context.dataset.train.in_memory()
+    transform = _transform(v2, v2.ToDtype(torch.float32, scale=True), context)
+    return _loader(TransformedImages(train.images.cpu(), train.labels, transform), context.config)
+
+
+def jpeg_loader(folder: Path, context: Context) -> "DataLoader[Any]":
+    """Return a loader of torchvision's ImageFolder, for JPEG files of the data set's training images."""
+    open_image = partial(_open, mode="L" if context.dataset.train.shape[1] == 1 else "RGB")
+    transform = _transform(transforms, transforms.ToTensor(), context)
+    return _loader(ImageFolder(str(folder), transform, loader=open_image), context.config)
+
+
+def _to_pil(pixels: NDArray[Any]) -> Image.Image:
+    return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+
+
+def _open(path: str | Path, mode: str) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert(mode)
+
+
+def _transform(module: Any, to_float: Any, context: Context) -> Any:
+    """Compose the configured augmentation, `to_float` and the normalisation, of one of torchvision's two modules."""
+    config, dataset = context.config, context.dataset
+    augmentation, size, shape = config.augmentation, (config.image_size,) * 2, tuple(dataset.train.shape[-2:])
+    steps = []
+    if augmentation.flip:
+        steps.append(module.RandomHorizontalFlip(augmentation.flip))
+    if augmentation.padding:
+        steps.append(module.RandomCrop(shape, augmentation.padding, padding_mode=augmentation.padding_mode))
+    if augmentation.scale is not None:
+        steps.append(module.RandomResizedCrop(size, augmentation.scale, augmentation.ratio))
+    elif shape != size:
+        steps.append(module.Resize(size))
+    return module.Compose([*steps, to_float, module.Normalize(dataset.mean.tolist(), dataset.std.tolist())])
+
+
+def _loader(data: TransformedImages | ImageFolder, config: BenchConfig, pin_memory: bool = False) -> "DataLoader[Any]":
+    """Return a loader of shuffled epochs, whose workers persist: their start must not count."""
+    workers, size = config.workers, config.dataset.batch_size
+    return DataLoader(
+        data,
+        batch_size=size,
+        sampler=RandomSampler(data, num_samples=skipped_and_all(config)[1] * size),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        prefetch_factor=_PREFETCH if workers else None,
+        pin_memory=pin_memory,
+        drop_last=True,
+    )
+
+
+def skipped_and_all(config: BenchConfig) -> tuple[int, int]:
+    """Return how many batches pass until the workers' queues are full, and how many a measurement has."""
+    queued = config.workers * _PREFETCH
+    skipped = max(config.warmup_steps, queued)
+    return skipped, skipped + config.steps + queued
+
+
+def time_batches(
+    batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, skip: int = 0, count: int | None = None
+) -> Measurement:
+    """Measure `count` batches, or all, after the first `skip`; fetch the rest, so that no worker stays busy."""
+    iterator = iter(batches)
+    deque(islice(iterator, skip), maxlen=0)
+    synchronize(device)
+    begin = time.perf_counter()
+    images = sum(len(labels) for _, labels in islice(iterator, count))
+    synchronize(device)
+    seconds = time.perf_counter() - begin
+    deque(iterator, maxlen=0)
+    return Measurement(images, seconds)

@@ -1,0 +1,144 @@
+"""Make a function of one `Config` into a command line: Hydra's, with errors that help."""
+
+import functools
+import inspect
+import os
+import shlex
+import sys
+import textwrap
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnzoo.config.compose import CONF_DIR, to_config
+from cnnzoo.config.explain import explain
+from cnnzoo.errors import UserError
+
+
+class Reported(Exception):
+    """A failure whose message is on stderr already; only the exit code is left to set."""
+
+
+def command(config_name: str) -> Callable[[Callable[[Any], object]], Callable[[], None]]:
+    """Decorate the main function of a command, whose configuration is `conf/<config_name>.yaml`.
+
+    A failure ends in one message on stderr and exit code 1. HYDRA_FULL_ERROR=1 shows the traceback.
+    """
+
+    def decorate(task: Callable[[Any], object]) -> Callable[[], None]:
+        failures: list[Exception] = []
+
+        @functools.wraps(task)
+        def run_task(cfg: DictConfig) -> None:
+            try:
+                task(to_config(cfg, HydraConfig.get()))
+            except Exception as error:
+                report(error)
+                failures.append(error)
+                if HydraConfig.get().mode == RunMode.MULTIRUN:  # this may be another process
+                    raise Reported from error
+
+        hydra_main = hydra.main(config_path=str(CONF_DIR), config_name=config_name, version_base="1.3")(run_task)
+
+        @functools.wraps(task)
+        def main() -> None:
+            failures.clear()
+            if {"--help", "-h"} & set(sys.argv[1:]):
+                return print(_help(task))
+            try:
+                with _exceptions_from_hydra(), warnings.catch_warnings():
+                    # conf/hydra/launcher/ has the names of the launchers' plugins, whose types it is meant to have
+                    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore")
+                    hydra_main()
+            except KeyboardInterrupt:
+                print("interrupted; run the same command to resume", file=sys.stderr)
+                sys.exit(130)
+            except Reported:
+                sys.exit(1)
+            except Exception as error:
+                report(error)
+                sys.exit(1)
+            if failures:
+                sys.exit(1)
+
+        return main
+
+    return decorate
+
+
+def _help(task: Callable[[Any], object]) -> str:
+    """What a command does, and the groups with their choices. Hydra's own help takes a second to list them."""
+    lines = []
+    for group in sorted(folder for folder in CONF_DIR.iterdir() if folder.is_dir() and folder.name != "hydra"):
+        choices = sorted(str(file.relative_to(group).with_suffix("")) for file in group.rglob("[!_]*.yaml"))
+        start = f"  {group.name}="
+        lines += textwrap.wrap(", ".join(choices), 100, initial_indent=start, subsequent_indent=" " * len(start))
+    return "\n".join(
+        (
+            inspect.cleandoc(sys.modules[task.__module__].__doc__ or ""),
+            "\nGROUP=CHOICE:",
+            *lines,
+            "\nKEY=VALUE sets any value: --cfg job shows all of them and runs nothing. -m runs every combination of",
+            "the values in KEY=VALUE,VALUE. --hydra-help has Hydra's own options.",
+        )
+    )
+
+
+_FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as the user set it, before the next function does
+
+
+@contextmanager
+def _exceptions_from_hydra() -> Iterator[None]:
+    """Have `hydra.main` raise its exceptions instead of printing them, which this variable is the way to ask for."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def report(error: BaseException) -> None:
+    """Print an error to stderr in one message."""
+    if _FULL_ERROR:
+        traceback.print_exception(error)
+    print(f"error: {explain(error, CONF_DIR)}", file=sys.stderr)
+    for note in getattr(error, "__notes__", ()):
+        print(f"  {note}", file=sys.stderr)
+    if not _FULL_ERROR and not isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        print("HYDRA_FULL_ERROR=1 before the command shows the traceback.", file=sys.stderr)
+
+
+def command_line(overrides: Sequence[str] | None = None) -> str:
+    """This command as it was typed; or one run of it, with these overrides in the place of all others.
+
+    Options such as `--config-dir` stay, or the overrides would not compose.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = f"python -m {spec.name}" if spec else sys.argv[0]
+    if overrides is None:
+        return f"{program} {shlex.join(sys.argv[1:])}"
+    return f"{program} {shlex.join([*_options(sys.argv[1:]), *overrides])}"
+
+
+def _options(arguments: Sequence[str]) -> list[str]:
+    """Hydra's options for where the configuration is, with their values."""
+    kept: list[str] = []
+    names = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
+    for index, text in enumerate(arguments):
+        if text in names:
+            kept += arguments[index : index + 2]
+        elif text.partition("=")[0] in names:
+            kept.append(text)
+    return kept

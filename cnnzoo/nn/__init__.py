@@ -1,0 +1,1 @@
+"""What networks have in common: shared layers, building, profiling, weights, and faster training."""

@@ -1,0 +1,217 @@
+"""Load weights into a network: from a file, a run's folder, a publication, or torchvision's and timm's collections."""
+
+import hashlib
+import logging
+import pickle
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+
+from cnnzoo.config import Config, instantiate
+from cnnzoo.config.schema import PublishedWeightsConfig
+from cnnzoo.errors import UserError
+from cnnzoo.io import write_atomically
+
+log = logging.getLogger(__name__)
+
+
+def find_weights(config: Config) -> Path:
+    """Return the file that `config.weights` stands for: a file, a run's best checkpoint, or the published one.
+
+    Raises:
+        UserError: there is no such file, or it cannot be downloaded, or its checksum is wrong.
+    """
+    weights = str(config.weights)
+    if weights == "pretrained":
+        raise UserError(
+            "weights=pretrained: only a training starts from these; expected a file, a run's folder, or 'published'."
+        )
+    if weights == "published":
+        if config.published is None or config.published.weights is None:
+            raise UserError(
+                "weights=published: this configuration names no published weights."
+                " Add the experiment that they belong to, such as experiment=uvadlc/resnet."
+            )
+        return published_file(config.published.weights, Path(config.paths.weights))
+    path = Path(weights)
+    if path.is_dir():
+        path = path / "checkpoints" / "best.ckpt"
+    if not path.is_file():
+        raise UserError(f"weights={weights}: there is no file {path}. Expected a file, a run's folder, or 'published'.")
+    return path
+
+
+def published_file(entry: PublishedWeightsConfig, folder: Path) -> Path:
+    """Return a published file below `folder`, with or without its collection's folder; download it if it is in neither.
+
+    Raises:
+        UserError: it cannot be downloaded, or its checksum is wrong.
+    """
+    relative = Path(entry.file)
+    for candidate in (folder / relative, folder / relative.name):
+        if candidate.is_file():
+            _check_sha256(candidate.read_bytes(), entry.sha256, str(candidate))
+            return candidate
+    target = folder / relative
+    log.info("downloading %s to %s", entry.url, target)
+    try:
+        with urllib.request.urlopen(entry.url, timeout=60) as response:
+            content = response.read()
+    except OSError as error:
+        reason = f"HTTP {error.code} {error.reason}" if isinstance(error, urllib.error.HTTPError) else str(error)
+        raise UserError(
+            f"{entry.url} could not be downloaded ({reason}). Download it by other means to {target.absolute()},"
+            " or point paths.weights (environment variable CNNZOO_WEIGHTS) at the folder that has it."
+        ) from error
+    _check_sha256(content, entry.sha256, entry.url)
+    write_atomically(target, content)
+    return target
+
+
+def _check_sha256(content: bytes, expected: str, name: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise UserError(
+            f"{name} is not the published file: its sha256 is {found}, expected {expected}. Delete it and try again."
+        )
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load all of a file's weights into `model`: a Lightning checkpoint, a bare state dict, or safetensors.
+
+    No code of the file is executed (`weights_only=True`).
+
+    Raises:
+        UserError: the file cannot be read, or its tensors are not the network's.
+    """
+    _load(model, _read_state(path), str(path))
+
+
+def load_initial_weights(model: nn.Module, config: Config) -> None:
+    """Load `config.weights`, if there are any, as the start of a training (fine-tuning).
+
+    In addition to what `find_weights` finds, `pretrained` takes those that torchvision or timm publishes for this
+    network. Only the classifier may differ, in its number of classes: it keeps its initial weights.
+
+    Raises:
+        UserError: there are no such weights, or something other than the classifier does not fit.
+    """
+    if config.weights is None:
+        return
+    if config.weights == "pretrained":
+        state, source = _pretrained_state(config), f"the pretrained weights of {config.name}"
+    else:
+        path = find_weights(config)
+        state, source = _read_state(path), str(path)
+    classifier = _classifier_of_other_size(model, state, config.dataset.num_classes)
+    classes = {len(state.pop(key)) for key in classifier}
+    _load(model, state, source, may_lack=classifier)
+    log.info("starting from %s", source)
+    if classifier:
+        log.info(
+            "initial weights kept in %s: %d classes there, %d here",
+            ", ".join(dict.fromkeys(key.rpartition(".")[0] for key in classifier)),
+            classes.pop(),
+            config.dataset.num_classes,
+        )
+
+
+def _classifier_of_other_size(model: nn.Module, state: Mapping[str, Tensor], num_classes: int) -> list[str]:
+    """Return the parameters with one output per class that `state` has for another number of classes.
+
+    The last of them belongs to the classifier. If there are several (auxiliary classifiers), `state` has the same
+    number of classes in all of them.
+    """
+    fitting = [
+        key
+        for key, parameter in model.named_parameters()
+        if isinstance(model.get_submodule(key.rpartition(".")[0]), nn.Linear | nn.Conv2d)
+        and len(parameter) == num_classes
+        and key in state
+        and state[key].ndim == parameter.ndim
+        and state[key].shape[1:] == parameter.shape[1:]
+    ]
+    if not fitting or len(state[fitting[-1]]) == num_classes:
+        return []
+    return [key for key in fitting if len(state[key]) == len(state[fitting[-1]])]
+
+
+def _pretrained_state(config: Config) -> dict[str, Tensor]:
+    """Build the network again as torchvision or timm publishes it, with its own classes, and return its state dict."""
+    target = str(config.model.get("_target_"))
+    node = {key: value for key, value in config.model.items() if key != "num_classes"}
+    if target.startswith("timm."):
+        node["pretrained"] = True
+    elif target.startswith("torchvision.models."):
+        # the one function whose argument `weights` is a text for every network
+        node |= {"_target_": "torchvision.models.get_model", "weights": "DEFAULT"}
+        node.setdefault("name", target.rpartition(".")[2])
+    else:
+        raise UserError(
+            f"weights=pretrained: model._target_={target} has none; expected a network of torchvision or timm"
+            " (model=torchvision, model=timm). Others start from weights=FILE or weights=RUN_FOLDER."
+        )
+    try:
+        with torch.random.fork_rng(devices=[]):  # the run's own random numbers stay the same
+            net = instantiate(nn.Module, "model", node, trusted_packages=config.trusted_packages)
+    except UserError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        raise UserError(
+            f"weights=pretrained: the weights of {config.name} could not be downloaded ({error.__cause__})."
+            " Download their file by other means and set weights=FILE, or try again with a network connection."
+        ) from error
+    return net.state_dict()
+
+
+def _load(model: nn.Module, state: dict[str, Tensor], source: str, may_lack: Sequence[str] = ()) -> None:
+    """Load `state` into `model`, by torch's own rules for older state dicts; all must fit."""
+    own = model.state_dict()
+    reshaped = sorted(key for key in own.keys() & state.keys() if state[key].shape != own[key].shape)
+    shapes = [f"{key} {list(state.pop(key).shape)} instead of {list(own[key].shape)}" for key in reshaped]
+    keys = model.load_state_dict(state, strict=False)
+    problems = {
+        "of another shape": shapes,
+        "missing in the file": sorted(set(keys.missing_keys) - {*reshaped, *may_lack}),
+        "unknown to the network": sorted(keys.unexpected_keys),
+    }
+    if any(problems.values()):
+        described = "; ".join(f"{title}: {_truncate_list(names)}" for title, names in problems.items() if names)
+        raise UserError(
+            f"The weights in {source} do not fit {type(model).__name__}. {described}."
+            " Choose the model= and its arguments (or the experiment=) that the weights were trained with."
+        )
+
+
+def _truncate_list(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """Read a file's state dict, with the versions that torch has noted in it."""
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{path} cannot be read as weights: {type(error).__name__}: {reason}") from error
+    state = content["state_dict"] if isinstance(content, dict) and "state_dict" in content else content
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path} holds no state dict: expected a mapping of names to tensors.")
+    # Lightning modules commonly keep the network under `model.`, and a loss with class weights next to it.
+    others = [key for key in state if not key.startswith("model.")]
+    if len(others) < len(state) and (not others or "pytorch-lightning_version" in content):
+        for key in others:
+            del state[key]
+        consume_prefix_in_state_dict_if_present(state, "model.")
+    return state

@@ -1,0 +1,277 @@
+"""Folders of runs as a data frame: one row a run, whatever became of it. No torch."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cnnzoo.config import identity
+from cnnzoo.errors import UserError, nearest
+from cnnzoo.results.run_folder import SCHEMA_VERSION, RunFileError, current_config, is_running
+from cnnzoo.results.settings import ABSENT, Filter, as_key, as_text, class_name, flatten, is_absent
+
+SETTING = "config."  # what the columns of settings begin with
+_MARKS = {"result.json", "config.yaml", ".lock"}
+_INSIDE_A_RUN = {"checkpoints", "tensorboard", "figures"}
+# The columns from result.json
+_WHOLE = ["seed", "params", "macs", "epochs", "best_epoch", "peak_memory_bytes", "published_params", "published_epochs"]
+_SHARES = ["val_accuracy", "test_accuracy", "test_accuracy_tta", "published_val_accuracy", "published_test_accuracy"]
+_NUMBERS = [*_SHARES, "val_loss", "test_loss", "train_seconds", "images_per_second"]
+_TEXTS = ["device", "precision", "git_commit", "published_source", "finished", "command"]
+_COLUMNS = ["folder", "status", "problem", "model", "dataset", "settings", *_WHOLE, *_NUMBERS, *_TEXTS, "versions"]
+_RESULT_ONLY = ("device", "precision", "epochs", "git_commit")  # known of completed and pruned runs
+_FILTERED = ("model", "dataset", "seed", "status", *_RESULT_ONLY)
+_LISTED = 20  # values named in a message
+
+
+def load_results(
+    folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], filters: Iterable[str] = ()
+) -> pd.DataFrame:
+    """Load every run at or below `folders`, each once, in order of path.
+
+    Columns:
+        folder: the run's folder.
+        status: `completed`; `running` (a process is at it); `failed`; `unfinished` (begun, and no process is at it);
+            `pruned` (a search stopped it early); `damaged` (it cannot be read).
+        problem: the error of a failed run, or why a damaged one cannot be read; else empty.
+        model, dataset, seed: `model` is the name in tables.
+        settings: a hash of all settings but the seed. Runs that share `dataset`, `model` and `settings` are one
+            configuration, one row of the comparison; empty if the settings are not known.
+        val_accuracy, test_accuracy, test_accuracy_tta: 0..1; the last one with test-time augmentation.
+        val_loss, test_loss, params, macs, epochs, best_epoch: of the test, the best checkpoint and the network.
+        train_seconds, images_per_second, peak_memory_bytes, device, precision: of the training.
+        git_commit, versions: of the code; `versions` is a dict, package → version.
+        published_source, published_test_accuracy, published_val_accuracy, published_params, published_epochs: from the
+            literature, for this network on this data set.
+        finished: when the run ended, UTC.
+        command: the command that repeats it.
+        config.<key>: a setting, such as `config.optimizer.lr`: None is the setting `null`, NaN a key that this run's
+            configuration does not have. Settings that a newer version added are not there while they have their
+            defaults.
+    What is not known is missing (NaN, NA, None).
+
+    Args:
+        folders: one folder or several.
+        filters: `KEY=VALUE[,VALUE…]` as for `python -m cnnzoo.compare`, such as `model=resnet,dense*`,
+            `status=completed` or `optimizer.lr=0.1`; a run must pass all of them.
+
+    Raises:
+        UserError: a folder does not exist, or a filter names a key or a value that no run has.
+    """
+    paths = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
+    for path in paths:
+        if not Path(path).is_dir():
+            raise UserError(
+                f"{path}: there is no such folder. Runs lie under paths.outputs: CNNZOO_OUTPUTS if that is set,"
+                " else outputs."
+            )
+    records = [_read(folder, names) for folder, names in _walk(map(os.fspath, paths)).items()]
+    return select(_frame(records), filters)
+
+
+def find_runs(where: Sequence[str]) -> tuple[list[str], pd.DataFrame]:
+    """The folders among the words of a command line, and the runs below them that pass the filters among them.
+
+    Raises:
+        UserError: no folder, no such folder, no runs in it, or a filter that no run can pass.
+    """
+    # a folder may have "=" in its name
+    filters = [text for text in where if Filter.FORM.fullmatch(text) and not Path(text).exists()]
+    folders = [text for text in where if text not in filters]
+    if not folders:
+        raise UserError("no folder given. Name the one that the runs lie under, such as outputs.")
+    runs = load_results(folders)
+    if runs.empty:
+        raise UserError(f"{', '.join(folders)}: no runs there (folders with a config.yaml or result.json).")
+    return folders, select(runs, filters)
+
+
+# Filters.
+
+
+def setting(runs: pd.DataFrame, key: str) -> list[Any]:
+    """The setting `key` of each run, or a column such as `model` or `device`; ABSENT where a run has none.
+
+    A section such as `optimizer` stands for its class, `SGD`.
+    """
+    if key in _FILTERED:
+        pairs = zip(runs[key].tolist(), runs["status"], strict=True)
+        return [None if is_absent(value) and status == "completed" else value for value, status in pairs]
+    found: list[Any] = [ABSENT] * len(runs)
+    for column in runs.columns.intersection([f"{SETTING}{key}._target_", f"{SETTING}{key}"]):
+        for i, value in enumerate(runs[column].tolist()):
+            if not is_absent(value):
+                found[i] = class_name(column, value)
+    return found
+
+
+def setting_keys(runs: pd.DataFrame) -> list[str]:
+    """The dotted keys of all settings, without the seed."""
+    return [column.removeprefix(SETTING) for column in runs.columns.tolist() if column.startswith(SETTING)]
+
+
+def select(runs: pd.DataFrame, filters: Iterable[str]) -> pd.DataFrame:
+    """The runs that pass all filters, and those that never finished and whose value is not known.
+
+    Raises:
+        UserError: a filter names a key that no run has, or a value that no run has.
+    """
+    for chosen in map(Filter, filters if len(runs) else ()):
+        values = pd.Series(setting(runs, chosen.key), index=runs.index, dtype=object)
+        known = ~values.map(is_absent)
+        present = sorted({as_text(value) for value in values[known]})
+        if not present:
+            keys = [*_FILTERED, *setting_keys(runs)]
+            raise UserError(f"{chosen.text}: no run has the key '{chosen.key}'.{nearest(chosen.key, keys)}")
+        accepted = known & values.map(chosen.accepts)
+        if not accepted.any():
+            raise UserError(
+                f"{chosen.text}: no run has that.{nearest(chosen.choices[0], present)}"
+                f" There is {chosen.key}={','.join(present[:_LISTED])}{', …' if len(present) > _LISTED else ''}."
+            )
+        unfinished = runs["status"] != "completed" if chosen.key in _RESULT_ONLY else runs["settings"] == ""
+        runs = runs[accepted | (unfinished & ~known)]
+    return runs
+
+
+# Reading.
+
+
+def _walk(roots: Iterable[str]) -> dict[str, set[str] | None]:
+    """Each run's folder and the names in it, or None if it cannot be listed."""
+    found: dict[str, set[str] | None] = {}
+    seen: set[str] = set()
+
+    def note_unreadable(error: OSError) -> None:
+        found[str(error.filename)] = None
+
+    for root in roots:
+        for folder, below, files in os.walk(root, onerror=note_unreadable, followlinks=True):
+            names = {*below, *files}
+            is_run = not names.isdisjoint(_MARKS)
+            if (real := os.path.realpath(folder)) in seen:  # given twice, or linked to
+                below.clear()
+                continue
+            seen.add(real)
+            if is_run:
+                found[folder] = names
+            below[:] = sorted(n for n in below if n[0] != "." and not (is_run and n in _INSIDE_A_RUN))
+    return found
+
+
+def _read(folder: str, names: set[str] | None) -> dict[str, Any]:
+    """One row of the frame, without what is not known."""
+    row = {"folder": folder, "problem": "", "settings": ""}
+    try:
+        if names is None:
+            raise RunFileError("the folder cannot be read (permissions?)")
+        return row | (_read_result(folder) if "result.json" in names else _read_unfinished(folder, names))
+    except RunFileError as error:
+        return row | {"status": "damaged", "problem": str(error)}
+    except RecursionError:
+        return row | {"status": "damaged", "problem": "result.json is nested too deeply"}
+
+
+def _read_result(folder: str) -> dict[str, Any]:
+    try:
+        content = Path(folder, "result.json").read_bytes()
+        result = json.loads(content)
+    except OSError as error:
+        raise RunFileError(f"result.json cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RunFileError("result.json is cut off or not JSON") from error
+    if rb"\ud" in content.lower():  # half a surrogate pair cannot be written anywhere
+        result = json.loads(json.dumps(result, ensure_ascii=False).encode("utf-8", "replace"))
+    result = _checked(result)
+    row = {key: result[key] for key in (*_WHOLE, *_NUMBERS, "status", "model", "dataset") if key in result}
+    row |= {key: str(result[key]) for key in _TEXTS if key in result}
+    row["versions"] = {package: str(version) for package, version in result.get("versions", {}).items()}
+    row |= _settings(result["config"]) if "config" in result else _read_config(folder)
+    if row["status"] == "failed" and is_running(folder):
+        row["status"] = "running"  # another attempt
+    elif row["status"] == "failed":
+        row["problem"] = str(result.get("error", "no error recorded")).strip()
+    return row
+
+
+def _checked(result: Any) -> dict[str, Any]:
+    """The known values of a `result.json`, those of `published` as `published_<key>`."""
+    if not isinstance(result, dict) or not {"status", "schema_version", "config_hash"} & result.keys():
+        raise RunFileError("result.json is not one of cnnzoo's")
+    version, status = result.get("schema_version"), result.get("status")
+    if version != SCHEMA_VERSION:
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        todo = "upgrade cnnzoo" if newer else "run it again with rerun=true"
+        raise RunFileError(f"result.json has schema_version {version}, this cnnzoo reads {SCHEMA_VERSION}: {todo}")
+    if status not in ("completed", "pruned", "failed"):
+        raise RunFileError(f"result.json has status {status!r}, expected 'completed', 'pruned' or 'failed'")
+    for key in ("model", "dataset"):
+        _expect(key, result.get(key), isinstance(result.get(key), str), "a text")
+    for key in ("config", "versions", "published"):
+        _expect(key, result.get(key), isinstance(result.get(key), dict | None), "a mapping")
+    result |= {f"published_{key}": value for key, value in (result.get("published") or {}).items()}
+    known = {key: value for key, value in result.items() if value is not None}
+    for key in (*_WHOLE, *_NUMBERS):
+        value = known.get(key, 0)
+        _expect(key, value, _is_number(value), "a number")
+        _expect(key, value, key not in _WHOLE or value % 1 == 0, "a whole number")
+        _expect(key, value, key not in _SHARES or 0 <= value <= 1, "a share between 0 and 1")
+    if status != "failed" and known.keys().isdisjoint({"val_accuracy", "test_accuracy"}):
+        raise RunFileError("result.json has neither val_accuracy nor test_accuracy")
+    return known
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not abs(value) >= 2**63
+
+
+def _expect(key: str, value: Any, right: bool, expected: str) -> None:
+    if not right:
+        raise RunFileError(f"result.json has {key}={value!r:.80}, expected {expected}")
+
+
+def _read_unfinished(folder: str, names: set[str]) -> dict[str, Any]:
+    running, row = is_running(folder), _read_config(folder)
+    if "config.yaml" in names and not row and not running:
+        raise RunFileError("config.yaml is not one of cnnzoo's, or cut off")
+    return row | {"status": "running" if running else "unfinished"}
+
+
+def _read_config(folder: str) -> dict[str, Any]:
+    """What config.yaml has of a row; nothing if it is not one of cnnzoo's."""
+    try:
+        config = current_config(Path(folder))
+        names = {"model": str(config["name"]), "dataset": str(config["dataset"]["name"])}
+        return names | {"seed": int(config["seed"])} | _settings(identity(config))
+    except (UserError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    flat = {key: value for key, value in flatten(config).items() if key != "seed"}
+    text = repr([(key, as_key(flat[key])) for key in sorted(flat)])
+    digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return {f"{SETTING}{key}": value for key, value in flat.items()} | {"settings": digest}
+
+
+def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+    columns = list(dict.fromkeys([*_COLUMNS, *(key for record in records for key in record)]))
+    frame = pd.DataFrame(records, columns=columns, dtype=object)  # no type is guessed: None stays None
+    types = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_NUMBERS, "float")
+    types |= {key: _number_type(frame[key]) for key in columns if key.startswith(SETTING)}
+    frame = frame.astype(types)
+    frame["finished"] = pd.to_datetime(frame["finished"], errors="coerce", utc=True, format="ISO8601")
+    return frame
+
+
+def _number_type(values: "pd.Series[Any]") -> str:
+    """The type of a column that holds nothing but numbers, else `object`."""
+    known = [value for value in values.tolist() if not is_absent(value)]
+    kinds = set(map(type, known))
+    if not kinds or not kinds <= {int, float} or max(map(abs, known)) >= 2**63:
+        return "object"
+    return "Int64" if kinds == {int} else "float"

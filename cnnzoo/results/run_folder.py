@@ -1,0 +1,237 @@
+"""A run's folder: its configuration, metrics, predictions and result, written and read. No torch."""
+
+import dataclasses
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from cnnzoo.config import Config, config_hash, identity
+from cnnzoo.errors import UserError
+from cnnzoo.io import exclusive_lock, is_locked, write_atomically
+from cnnzoo.results.provenance import git_commit, source_digests, versions
+
+if TYPE_CHECKING:  # slow to import, and most commands need neither
+    import numpy as np
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+LOCK = ".lock"
+_PREVIOUS = ".previous"  # what a run that is repeated had left
+
+
+class RunFileError(Exception):
+    """A file of a run cannot be used; the message gives the reason, without the folder."""
+
+
+def locked(folder: Path) -> AbstractContextManager[None]:
+    """Hold a run's folder for this process.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    return exclusive_lock(
+        folder / LOCK,
+        busy=f"Another process is already running this configuration: {folder}. Wait for it, or choose another seed.",
+    )
+
+
+def is_running(folder: str | Path) -> bool:
+    """Whether a process is at this run."""
+    return is_locked(Path(folder, LOCK))
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write `config.yaml`: everything that is needed to repeat the run."""
+    text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    write_atomically(folder / "config.yaml", text)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read `config.yaml`.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    try:
+        text = (folder / "config.yaml").read_text(encoding="utf-8")
+        config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{folder} is no run's folder: its config.yaml cannot be read ({error}).") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{folder}/config.yaml does not hold a configuration.")
+    return config
+
+
+def current_config(folder: Path) -> dict[str, Any]:
+    """Read `config.yaml` as the present version would have written it.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    config = read_config(folder)
+    try:
+        dataset, source = config["dataset"], config["dataset"]["source"]
+        if source["_target_"].endswith(".image_folder") and "cache" in source:
+            dataset["cache"] = source.pop("cache")
+        elif source["_target_"].startswith("cnnzoo.data.sources.") and source.get("root") == dataset.get("root"):
+            source.pop("root", None)  # it is offered to them now
+        if isinstance((config.get("logger") or {}).get("tensorboard"), bool):
+            config["logger"] = {}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder}/config.yaml does not hold a configuration.") from error
+    return config
+
+
+def new_result(config: Config, command: str) -> dict[str, Any]:
+    """The keys that every `result.json` has, however the run ends."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": config.name,
+        "dataset": config.dataset.name,
+        "seed": config.seed,
+        "config_hash": config_hash(config),
+        "command": command,
+        "git_commit": git_commit(),
+        "versions": versions(),
+        "source_digests": source_digests(config),
+        "published": published_metrics(config),
+        "config": identity(config),
+        "started": now(),
+    }
+
+
+def published_metrics(config: Config) -> dict[str, Any] | None:
+    """Accuracies and parameters from the literature, without what only serves to find them."""
+    if config.published is None:
+        return None
+    found = dataclasses.asdict(config.published)
+    return {key: value for key, value in found.items() if key not in ("weights", "model", "dataset")}
+
+
+def now() -> str:
+    """The time, ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write `result.json`, the last file of a run. JSON has no NaN and no infinity: null."""
+    finite = json.loads(json.dumps(dict(result)), parse_constant=lambda name: None)
+    write_atomically(folder / "result.json", json.dumps(finite, indent=2) + "\n")
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Read `result.json`; None if there is none or it is damaged, as the run counts as unfinished then."""
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return result if isinstance(result, dict) else None
+
+
+def describe(result: Mapping[str, Any]) -> str:
+    """A completed or pruned run in one line."""
+    accuracies = {"test": "test_accuracy", "augmented test": "test_accuracy_tta", "validation": "val_accuracy"}
+    words = [
+        f"{name} accuracy {100 * result[key]:.2f} %" for name, key in accuracies.items() if result.get(key) is not None
+    ]
+    if result["status"] == "pruned":
+        words.insert(0, f"pruned after epoch {result['epochs']}")
+    words.append(f"{result['images_per_second']:.0f} images/s")
+    return f"{result['model']} on {result['dataset']}, seed {result['seed']}: {', '.join(words)}"
+
+
+def set_aside(folder: Path) -> None:
+    """Move what a run has left out of the way, so that it can be repeated."""
+    previous = folder / _PREVIOUS
+    if (previous / "result.json").is_file():  # of the last run that finished; the repetition after it did not
+        _clear(folder)
+        return
+    shutil.rmtree(previous, ignore_errors=True)
+    previous.mkdir()
+    for entry in _entries(folder):
+        entry.rename(previous / entry.name)
+
+
+def bring_back(folder: Path) -> bool:
+    """Undo `set_aside` after a repetition that failed; returns whether there was a result to bring back."""
+    previous = folder / _PREVIOUS
+    if not (previous / "result.json").is_file():
+        return False
+    _clear(folder)
+    for entry in list(previous.iterdir()):
+        entry.rename(folder / entry.name)
+    previous.rmdir()
+    return True
+
+
+def drop_previous(folder: Path) -> None:
+    """Delete what `set_aside` has kept, once the new result is there."""
+    shutil.rmtree(folder / _PREVIOUS, ignore_errors=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if entry.name not in (LOCK, _PREVIOUS)]
+
+
+def _clear(folder: Path) -> None:
+    for entry in _entries(folder):
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def read_metrics(folder: str | os.PathLike[str]) -> "pd.DataFrame":
+    """Read `metrics.csv`: one row an epoch, NaN for an empty cell.
+
+    A line that is still being written does not count, so that a run can be read while it trains.
+
+    Raises:
+        RunFileError: there is no such file, or it does not hold numbers.
+    """
+    import pandas as pd
+
+    try:
+        text = Path(folder, "metrics.csv").read_text(encoding="utf-8")
+        return pd.read_csv(StringIO(text[: text.rfind("\n") + 1]), dtype=float, float_precision="round_trip")
+    except FileNotFoundError:
+        raise RunFileError("no metrics.csv") from None
+    except OSError as error:
+        raise RunFileError(f"metrics.csv cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RunFileError("metrics.csv is damaged") from error
+
+
+def read_predictions(folder: str | os.PathLike[str], accuracy: float | None) -> "tuple[np.ndarray, np.ndarray]":
+    """Read `predictions.npz`: test `logits` `[images, classes]` and `labels` `[images] int`.
+
+    `accuracy` is that of result.json.
+
+    Raises:
+        RunFileError: there is no such file, it is damaged, or it contradicts `accuracy`.
+    """
+    import numpy as np
+
+    try:
+        with np.load(Path(folder, "predictions.npz"), allow_pickle=False) as arrays:
+            logits, labels = arrays["logits"], arrays["labels"]
+    except FileNotFoundError:
+        raise RunFileError("no predictions.npz") from None
+    except KeyError as error:
+        raise RunFileError("predictions.npz lacks logits or labels") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise RunFileError("predictions.npz is damaged") from error
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
+        raise RunFileError(f"logits {list(logits.shape)} and labels {list(labels.shape)} do not fit together")
+    if labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise RunFileError("the labels in predictions.npz are no class numbers")
+    share = float((logits.argmax(axis=1) == labels).mean())
+    if accuracy is not None and abs(share - accuracy) > 0.005:  # bf16 logits may tie
+        raise RunFileError(f"predictions.npz has {share:.2%} right, result.json {accuracy:.2%}")
+    return logits, labels

@@ -1,0 +1,148 @@
+"""The loop of every sweep: skip finished runs, launch the rest, watch their folders, report from them."""
+
+import copy
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict, read_write
+
+from cnnzoo.config.command import command_line
+from cnnzoo.config.resolvers import cuda_devices
+from cnnzoo.errors import UserError
+from cnnzoo.results.run_folder import is_running, read_result
+from cnnzoo.sweep.job import Job, job_overrides, quoted, run_job
+from cnnzoo.sweep.status import PlannedRun, SweepRecord, watched
+
+log = logging.getLogger(__name__)
+
+
+def run_jobs(jobs: Sequence[Job], config: DictConfig, context: HydraContext) -> None:
+    """Do the runs that are not finished. How each one ended is in its folder.
+
+    Raises:
+        UserError: the launcher's settings cannot work.
+        Exception: whatever the launcher raises, if no run has begun.
+    """
+    _check_launcher(config)
+    unique = list({job.folder: job for job in jobs}.values())
+    todo = [job for job in unique if not job.is_finished]
+    if len(todo) < len(unique):
+        log.info("%d of %d runs are already finished (rerun=true trains again)", len(unique) - len(todo), len(unique))
+    if not todo:
+        return
+    record = SweepRecord(Path(config.hydra.sweep.dir).absolute())
+    planned = [PlannedRun(job.overrides, str(job.folder)) for job in todo]
+    with record.running(), watched(record.add(command_line(), planned), record, elsewhere=not _in_this_process(config)):
+        _launch(todo, record, config, context)
+
+
+def report_failures(jobs: Sequence[Job]) -> bool:
+    """Print to stderr which runs have no result, why, and how to repeat them; return whether there are any."""
+    failed = False
+    for job in dict.fromkeys(jobs):
+        result = read_result(job.folder) or {}
+        if result.get("status") in ("completed", "pruned"):
+            continue
+        failed = True
+        if result.get("status") == "failed":
+            reason = str(result.get("error")).removeprefix("UserError: ")
+        elif is_running(job.folder):
+            reason = f"Another process is already running this configuration: {job.folder}."
+        else:
+            reason = "Its process died before it had a result. The same command resumes it."
+        print(f"error: {reason}", file=sys.stderr)
+        if (job.folder / "run.log").is_file():
+            print(f"  its log: {job.folder / 'run.log'}", file=sys.stderr)
+        print(f"  again with: {job.command}", file=sys.stderr)
+    return failed
+
+
+def _launch(jobs: Sequence[Job], record: SweepRecord, config: DictConfig, context: HydraContext) -> None:
+    """Launch jobs until each has a result, or has died.
+
+    Launchers that use processes raise when one dies, and some take the others' processes along. Those runs are
+    launched again: together, and when that gets none of them further, each alone.
+    """
+    launcher = _instantiate_launcher(record.folder, config, context)
+    files = {
+        job: record.folder / "jobs" / f"{number}.yaml" for number, job in enumerate(jobs, record.count - len(jobs))
+    }
+    for job, file in files.items():
+        job.write(file)
+    device = {"JoblibLauncher": "share", "LocalLauncher": "wait"}.get(_launcher_name(config), "all")
+    elsewhere = not _in_this_process(config)
+
+    def crashed(some: Sequence[Job]) -> bool:
+        since = time.time() - 0.1  # file systems round times
+        try:
+            overrides = [job_overrides(files[job], elsewhere=elsewhere, device=device) for job in some]
+            launcher.launch(overrides, initial_job_idx=int(files[some[0]].stem))
+        except Exception as error:
+            if not elsewhere or not any(_has_begun(job, since) for job in some):
+                raise
+            log.warning("a process of the launcher died (%s)", str(error).split("\n")[0] or type(error).__name__)
+            while any(is_running(job.folder) for job in some):  # those that survived
+                time.sleep(0.5)
+            return True
+        return False
+
+    missing = list(jobs)
+    while crashed(missing):
+        left = [job for job in missing if not _has_ended(job, record.began)]
+        if _launcher_name(config) != "JoblibLauncher":
+            return  # elsewhere they may still be in a queue, and would meet a second copy of themselves
+        if len(left) == len(missing):
+            for job in left:
+                crashed([job])
+            return
+        missing = left
+        if not missing:
+            return
+
+
+def _has_begun(job: Job, since: float) -> bool:
+    file = job.folder / "config.yaml"
+    return file.is_file() and file.stat().st_mtime >= since
+
+
+def _has_ended(job: Job, since: float) -> bool:
+    file = job.folder / "result.json"
+    return file.is_file() and file.stat().st_mtime >= since
+
+
+def _instantiate_launcher(folder: Path, config: DictConfig, context: HydraContext) -> Launcher:
+    """The chosen launcher. Of this command line, its jobs need only the folder of the sweep."""
+    config = copy.deepcopy(config)
+    with read_write(config), open_dict(config):
+        config.hydra.overrides.hydra = [f"hydra.sweep.dir={quoted(folder)}"]
+    return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=run_job, config=config)
+
+
+def _check_launcher(config: DictConfig) -> None:
+    """Refuse settings with which the launcher would hang, or fail with an unhelpful message."""
+    settings = config.hydra.launcher
+    if _launcher_name(config) == "JoblibLauncher" and settings.n_jobs == 0:
+        raise UserError("hydra.launcher.n_jobs=0: expected the number of runs at once, or -1 for one a core.")
+    if _launcher_name(config) == "RayLauncher" and settings.ray.init.get("address") is None:
+        wanted, there_are = settings.ray.remote.get("num_gpus") or 0, len(cuda_devices())
+        if wanted > there_are:
+            raise UserError(
+                f"hydra.launcher.ray.remote.num_gpus={wanted}: this machine has {there_are} CUDA devices, so no run"
+                " would ever start. Ask for fewer, or join a cluster with hydra.launcher.ray.init.address=auto."
+            )
+
+
+def _launcher_name(config: DictConfig) -> str:
+    return str(config.hydra.launcher._target_).rpartition(".")[2]
+
+
+def _in_this_process(config: DictConfig) -> bool:
+    # joblib starts no process for one run at a time
+    name = _launcher_name(config)
+    return name == "BasicLauncher" or (name == "JoblibLauncher" and config.hydra.launcher.n_jobs == 1)

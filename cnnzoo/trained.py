@@ -1,0 +1,98 @@
+"""A trained run as a network that can be used: `cnnzoo.load_model`."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from cnnzoo.config import Config
+from cnnzoo.config.compose import from_dict
+from cnnzoo.data.augment import crop_and_resize, full_image_crops
+from cnnzoo.data.dataset import load_dataset
+from cnnzoo.data.image_folder import decode
+from cnnzoo.errors import UserError
+from cnnzoo.nn.build import build_model
+from cnnzoo.nn.weights import load_weights
+from cnnzoo.results.run_folder import current_config, read_result
+
+
+class TrainedModel(nn.Module):
+    """A network with what its training knew about images.
+
+    `model(images)`: `[N, C, S, S] float32`, as `preprocess` returns them, to logits `[N, len(classes)]`.
+
+    network: the trained module, in evaluation mode.
+    classes: names, in the order of the logits.
+    mean, std: of each channel, in 0..1.
+    image_size: side in pixels at which images enter the network.
+    config: of the run.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, classes: Sequence[str], mean: Tensor, std: Tensor, config: Config) -> None:
+        super().__init__()
+        self.network = network
+        self.classes = tuple(classes)
+        self.config = config
+        self.image_size = config.image_size
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images)
+        return logits
+
+    def preprocess(self, images: "Tensor | Image.Image | str | os.PathLike[str] | Sequence[Any]") -> Tensor:
+        """Return what the network takes, as in the run's own test: `[N, C, S, S] float32`, normalised.
+
+        Args:
+            images: `[N, C, H, W]` or `[C, H, W]` uint8; or PIL images or image files, one or several.
+        """
+        if not isinstance(images, Tensor):
+            several = images if isinstance(images, list | tuple) else [images]
+            images = torch.stack([self._decoded(image) for image in several])
+        if images.dtype != torch.uint8:
+            raise TypeError(f"images of {images.dtype}: expected uint8, 0 to 255")
+        images = images[None] if images.ndim == 3 else images
+        count, channels, height, width = images.shape
+        if channels != len(self.mean):
+            raise ValueError(f"images with {channels} channels: expected {len(self.mean)}")
+        pixels = images.float()
+        if (height, width) != (self.image_size, self.image_size):
+            crops = full_image_crops(count, height, width).to(images.device)
+            pixels = crop_and_resize(images, crops, self.image_size)
+        mean, std = (values.to(images.device).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        return (pixels / 255 - mean) / std
+
+    def _decoded(self, image: Any) -> Tensor:
+        # first to the size of the data set's images, as the test images were, then to that of the network's input
+        size = self.config.dataset.image_size
+        return torch.from_numpy(np.array(decode(image, size, len(self.mean))))
+
+
+def load_model(run: str | os.PathLike[str]) -> TrainedModel:
+    """Load the best checkpoint of a finished run, on the CPU and in evaluation mode.
+
+    Raises:
+        UserError: `run` is not the folder of a finished run, or its files do not fit together.
+    """
+    folder = Path(run)
+    result = read_result(folder) or {}
+    if result.get("status") != "completed":
+        raise UserError(f"{folder} is not the folder of a finished run: no result.json with status completed.")
+    config: Config = from_dict(Config, current_config(folder))
+    network = build_model(config)
+    load_weights(network, folder / "checkpoints" / "best.ckpt")
+    if "classes" in result:
+        classes, mean, std = result["classes"], torch.tensor(result["mean"]), torch.tensor(result["std"])
+    else:  # a run of an older version
+        dataset = load_dataset(config.dataset, config.trusted_packages)
+        classes, mean, std = dataset.classes, dataset.mean, dataset.std
+    return TrainedModel(network, classes, mean, std, config).eval()

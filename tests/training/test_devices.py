@@ -1,0 +1,83 @@
+"""What device settings mean on a machine."""
+
+import resource
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cnnzoo.errors import UserError
+from cnnzoo.training import devices
+
+CPU = torch.device("cpu")
+
+
+def test_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices.training_device("cpu") == devices.training_device("auto") == CPU
+    with pytest.raises(UserError, match=r"accelerator=cuda.*no CUDA device.*nvidia-smi"):
+        devices.training_device("cuda")
+    with pytest.raises(UserError, match="accelerator=tpu: expected auto, cpu or cuda"):
+        devices.training_device("tpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert devices.training_device("auto") == devices.training_device("gpu") == torch.device("cuda", 0)
+    assert devices.training_device("cpu") == CPU
+
+
+@pytest.mark.parametrize(("amx", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_precision_auto_follows_the_matrix_units(amx: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_tile": amx}, raising=False)
+    assert devices.resolve_precision("auto", CPU) == expected
+    assert devices.resolve_precision("64-true", CPU) == "64-true"
+    # older torch, and one that has neither
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert devices.resolve_precision("auto", CPU) == expected
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert devices.resolve_precision("auto", CPU) == "32-true"
+
+
+def test_amx_is_what_the_kernel_lists() -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("reads /proc/cpuinfo")
+    assert devices._has_amx() == ("amx_tile" in Path("/proc/cpuinfo").read_text().split())
+
+
+@pytest.mark.skipif(not devices._CLEAR_REFS.exists(), reason="there is no /proc/self/clear_refs")
+def test_peak_memory_counts_what_was_freed_and_starts_again() -> None:
+    devices.reset_peak_memory(CPU)
+    before = devices.peak_memory(CPU)
+    block = torch.ones(64 * 2**20)
+    del block
+    grown = devices.peak_memory(CPU) - before
+    assert 200 * 2**20 < grown < 320 * 2**20
+    devices.reset_peak_memory(CPU)
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("darwin", 5_000_000), ("freebsd14", 5_000_000 * 1024)])
+def test_peak_memory_without_proc(platform: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS reports bytes, others kibibytes."""
+
+    def no_such_file(*args: Any) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", no_such_file)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(resource, "getrusage", lambda who: types.SimpleNamespace(ru_maxrss=5_000_000))
+    assert devices.peak_memory(CPU) == expected
+
+
+@pytest.mark.parametrize(
+    ("setting", "steps", "expected"),
+    [("auto", 10_000, True), ("auto", 9_999, False), (True, 1, True), (False, 10_000, False)],
+)
+def test_should_compile(setting: bool | str, steps: int, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_has_compiler", lambda device: True)
+    assert devices.should_compile(setting, steps, CPU) is expected
+
+
+def test_device_name_has_the_number_of_threads() -> None:
+    assert devices.device_name(CPU).endswith(f", {torch.get_num_threads()} threads")

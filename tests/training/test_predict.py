@@ -1,0 +1,74 @@
+"""Predictions and test-time augmentation."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cnnzoo.config import compose
+from cnnzoo.data.batches import BatchLoader
+from cnnzoo.data.dataset import Dataset
+from cnnzoo.data.images import Images
+from cnnzoo.nn.build import build_model
+from cnnzoo.training.predict import Predictions, evaluate, predict, views
+
+
+def loader(images: Images) -> BatchLoader:
+    return BatchLoader(images, torch.zeros(1), torch.ones(1), image_size=8, batch_size=7)
+
+
+def random_images() -> Images:
+    return Images(torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8), torch.arange(20))
+
+
+def test_views_are_weighted_as_published() -> None:
+    """Six views: half of the weight on the image in its place, half on the two shifts; each half mirrored."""
+    images = torch.arange(16.0).view(1, 1, 4, 4)
+    shares, seen = zip(*views(images, "mirror_translate"), strict=True)
+    assert shares == (0.25, 0.25, 0.125, 0.125, 0.125, 0.125)
+    padded = np.pad(images[0, 0].numpy(), 1, mode="reflect")
+    expected = [
+        image for plain in (images[0, 0].numpy(), padded[:4, :4], padded[2:, 2:]) for image in (plain, plain[:, ::-1])
+    ]
+    for ours, theirs in zip(seen, expected, strict=True):
+        np.testing.assert_array_equal(ours[0, 0], theirs)
+
+
+def test_mirrored_predictions_do_not_see_left_and_right() -> None:
+    images = random_images()
+    mirrored = Images(images.images.flip(3), images.labels)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    ours, theirs = (predict(model, loader(each), "mirror").logits for each in (images, mirrored))
+    torch.testing.assert_close(ours, theirs)
+    assert not torch.allclose(ours, predict(model, loader(images)).logits)
+
+
+def test_predictions_are_in_the_order_of_the_split_and_leave_the_mode_alone() -> None:
+    images = random_images()
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10)).train()
+    predictions = predict(model, loader(images))
+    assert model.training
+    assert torch.equal(predictions.labels, images.labels)
+    expected = model.eval()(images.images.float() / 255)
+    torch.testing.assert_close(predictions.logits, expected)
+
+
+def test_metrics_of_predictions() -> None:
+    """By hand: two of three are right; the loss is the mean of ln(1 + e^-2), ln(1 + e^-1) and ln(1 + e^3)."""
+    predictions = Predictions(torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]]), torch.tensor([0, 1, 1]), 0.0)
+    assert predictions.accuracy == pytest.approx(2 / 3)
+    assert predictions.loss == pytest.approx((np.log1p(np.exp(-2)) + np.log1p(np.exp(-1)) + np.log1p(np.exp(3))) / 3)
+
+
+def test_evaluate_takes_the_splits_that_there_are(dataset: Dataset) -> None:
+    config = compose(["dataset=digits", "image_size=8", "model=mlp"])
+    model = build_model(config)
+    val, test, test_tta = evaluate(model, dataset, config, torch.device("cpu"))
+    assert val is not None
+    assert test_tta is None
+    assert (len(val.labels), len(test.labels)) == (180, 360)
+    config.tta = "mirror"
+    _, test, test_tta = evaluate(model, dataset, config, torch.device("cpu"))
+    assert test_tta is not None
+    assert test_tta.logits.shape == test.logits.shape
+    assert not torch.allclose(test_tta.logits, test.logits)
