@@ -15,30 +15,28 @@ log = logging.getLogger(__name__)
 
 
 class Context:
-    """The configuration, the device and the data set, which is the configuration's and read when first used by default.
+    """The configuration, the device and the data set: that of the configuration, read when first used, or another.
 
-    images: `dataset` or `random`, once they are read; before that the configuration's `images`.
+    images: `dataset` or `random`, once it is read; before that the configuration's `images`.
     """
 
     def __init__(self, config: BenchConfig, dataset: Dataset | None = None) -> None:
-        self.config = config
+        self.config, self.images = config, config.images
         self.device = training_device(config.trainer.accelerator)
-        self.images = config.images
         if dataset is not None:
             self.dataset = dataset
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data set of the configuration, or random images of its shape."""
-        if self.config.images == "auto":
+        config, self.images = self.config, "random"
+        if config.images == "auto":
             try:
-                dataset = load_dataset(self.config.dataset, self.config.trusted_packages)
+                dataset = load_dataset(config.dataset, config.trusted_packages)
                 self.images = "dataset"
                 return dataset
             except UserError as error:
-                log.warning("random images instead of %s: %s", self.config.dataset.name, error)
-        self.images = "random"
-        return random_dataset(self.config.dataset)
+                log.warning("random images instead of %s: %s", config.dataset.name, error)
+        return random_dataset(config.dataset)
 
 
 def random_dataset(config: DatasetConfig, train: int = 45_000, test: int = 1_000) -> Dataset:

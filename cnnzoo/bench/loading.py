@@ -1,9 +1,9 @@
 """Augmented, normalised training batches alone, without any network.
 
 `augmentation` compares cnnzoo with PIL and v2 transforms in the workers of a DataLoader. `loading` compares where the
-images are, all of side `image_size`: in memory; decoded in a file, of which n threads read what does not fit into memory
-(`dataset.resident=false`); in JPEG files that torchvision's ImageFolder decodes in workers, the usual way. The files
-were just written, so the time of a disk would be added to all candidates but the one in memory.
+images are, all of side `image_size`: in memory; decoded in a file, which n threads read (`dataset.resident=false`); in
+JPEG files that torchvision's ImageFolder decodes in workers, the usual way. The files were just written, so they are in
+the page cache: the time of a disk would be added to all candidates but the one in memory.
 
 cnnzoo prepares a whole epoch in each round, from the draw of its order to the last batch. The worker processes of the
 alternatives are running and have filled their queues before the clock starts.
@@ -31,7 +31,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from cnnzoo.bench.context import Context
-from cnnzoo.bench.interleave import Measurement, rates, run_interleaved, section
+from cnnzoo.bench.interleave import run_interleaved, section
 from cnnzoo.config.schema import BenchConfig
 from cnnzoo.data.batches import BatchLoader
 from cnnzoo.data.image_folder import decode
@@ -51,7 +51,7 @@ def measure_augmentation(context: Context) -> dict[str, Any]:
         "PIL in workers": partial(time_batches, pil_loader(context), device, skip, config.steps),
         "v2 in workers": partial(time_batches, v2_loader(context), device, skip, config.steps),
     }
-    return section("images/s", rates(run_interleaved(candidates, config.rounds)), "cnnzoo")
+    return section("images/s", run_interleaved(candidates, config.rounds), "cnnzoo")
 
 
 def measure_loading(context: Context) -> dict[str, Any]:
@@ -64,13 +64,12 @@ def measure_loading(context: Context) -> dict[str, Any]:
         def loader(split: Split) -> BatchLoader:
             return train_loader(replace(dataset, train=split).to(device), config)
 
-        splits = {"memory": images.in_memory()} | {f"file, {n} threads": images.streamed(n) for n in (0, 1, 2, 4)}
-        candidates = {name: partial(time_batches, loader(split), device) for name, split in splits.items()}
+        candidates = {"memory": partial(time_batches, loader(images.in_memory()), device)}
+        for threads in (0, 1, 2, 4):
+            candidates[f"file, {threads} threads"] = partial(time_batches, loader(images.streamed(threads)), device)
         jpegs, (skip, _) = jpeg_loader(Path(folder, "jpeg"), Context(config, dataset)), skipped_and_all(config)
-        candidates[f"ImageFolder, {config.workers} processes"] = partial(
-            time_batches, jpegs, device, skip, config.steps
-        )
-        return section("images/s", rates(run_interleaved(candidates, config.rounds)), "file, 2 threads")
+        candidates[f"ImageFolder, {config.workers} processes"] = partial(time_batches, jpegs, device, skip, config.steps)
+        return section("images/s", run_interleaved(candidates, config.rounds), "file, 2 threads")
 
 
 def write_images(context: Context, folder: Path) -> StreamedImages:
@@ -78,21 +77,39 @@ def write_images(context: Context, folder: Path) -> StreamedImages:
 
     They are training images, repeated if there are fewer, with sides of `image_size` pixels.
     """
-    side, train = context.config.image_size, context.dataset.train
-    index = torch.arange(context.config.dataset.batch_size * skipped_and_all(context.config)[1])
+    config, train = context.config, context.dataset.train
+    index = torch.arange(config.dataset.batch_size * skipped_and_all(config)[1])
     chosen = train[index % len(train)].in_memory().to("cpu")
-    pixels = np.empty((len(index), train.shape[1], side, side), dtype=np.uint8)
     class_folder = folder / "jpeg" / "all"  # one class is enough for a loader without a network
     class_folder.mkdir(parents=True)
-    for i, image in enumerate(chosen.images.permute(0, 2, 3, 1).numpy()):
-        path = class_folder / f"{i:06}.jpg"
-        _to_pil(image).resize((side, side), Image.Resampling.BICUBIC).save(path, quality=90)
-        pixels[i] = decode(path, side, train.shape[1])
-    np.save(folder / "pixels.npy", pixels)
+    for number, image in enumerate(chosen.images.permute(0, 2, 3, 1).numpy()):
+        resized = _to_pil(image).resize((config.image_size, config.image_size), Image.Resampling.BICUBIC)
+        resized.save(class_folder / f"{number:06}.jpg", quality=90)
+    files = sorted(class_folder.iterdir())
+    np.save(folder / "pixels.npy", np.stack([decode(file, config.image_size, train.shape[1]) for file in files]))
     return StreamedImages(PixelFile(folder / "pixels.npy"), index, chosen.labels)
 
 
-# The alternatives: torchvision's transforms, image by image, in the workers of a DataLoader.
+def skipped_and_all(config: BenchConfig) -> tuple[int, int]:
+    """Return how many batches pass until the workers' queues are full, and how many a measurement has."""
+    queued = config.workers * _PREFETCH
+    skipped = max(config.warmup_steps, queued)
+    return skipped, skipped + config.steps + queued
+
+
+def time_batches(
+    batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, skip: int = 0, count: int | None = None
+) -> float:
+    """Return images a second of `count` batches, or all, after the first `skip`."""
+    iterator = iter(batches)
+    deque(islice(iterator, skip), maxlen=0)
+    synchronize(device)
+    begin = time.perf_counter()
+    images = sum(len(labels) for _, labels in islice(iterator, count))
+    synchronize(device)
+    seconds = time.perf_counter() - begin
+    deque(iterator, maxlen=0)  # no worker is busy during the next measurement
+    return images / seconds
 
 
 class TransformedImages(TorchDataset[tuple[Tensor, int]]):
@@ -125,8 +142,8 @@ def v2_loader(context: Context) -> "DataLoader[Any]":
 
 def jpeg_loader(folder: Path, context: Context) -> "DataLoader[Any]":
     """Return a loader of torchvision's ImageFolder, for JPEG files of the data set's training images."""
-    open_image = partial(_open, mode="L" if context.dataset.train.shape[1] == 1 else "RGB")
     transform = _transform(transforms, transforms.ToTensor(), context)
+    open_image = partial(_open, mode="L" if context.dataset.train.shape[1] == 1 else "RGB")
     return _loader(ImageFolder(str(folder), transform, loader=open_image), context.config)
 
 
@@ -168,25 +185,3 @@ def _loader(data: TransformedImages | ImageFolder, config: BenchConfig, pin_memo
         pin_memory=pin_memory,
         drop_last=True,
     )
-
-
-def skipped_and_all(config: BenchConfig) -> tuple[int, int]:
-    """Return how many batches pass until the workers' queues are full, and how many a measurement has."""
-    queued = config.workers * _PREFETCH
-    skipped = max(config.warmup_steps, queued)
-    return skipped, skipped + config.steps + queued
-
-
-def time_batches(
-    batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, skip: int = 0, count: int | None = None
-) -> Measurement:
-    """Measure `count` batches, or all, after the first `skip`; fetch the rest, so that no worker stays busy."""
-    iterator = iter(batches)
-    deque(islice(iterator, skip), maxlen=0)
-    synchronize(device)
-    begin = time.perf_counter()
-    images = sum(len(labels) for _, labels in islice(iterator, count))
-    synchronize(device)
-    seconds = time.perf_counter() - begin
-    deque(iterator, maxlen=0)
-    return Measurement(images, seconds)

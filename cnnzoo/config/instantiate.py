@@ -12,6 +12,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from typing import Any, Literal, TypeVar, Union
 
 from cnnzoo.errors import UserError, nearest
@@ -261,6 +262,8 @@ def _fits(value: Any, hint: Any, exact: bool) -> bool:
         return isinstance(value, kinds) and not isinstance(value, bool)
     if hint is str:
         return isinstance(value, str)
+    if inspect.isclass(hint) and issubclass(hint, Enum):
+        return True  # torchvision's take names, such as weights=DEFAULT
     if inspect.isclass(hint) and isinstance(value, int | float | str | bool | None):
         return isinstance(value, hint)
     return True

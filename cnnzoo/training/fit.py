@@ -70,8 +70,7 @@ def fit(model: nn.Module, dataset: Dataset, config: Config, folder: Path, callba
         _check_same_run(last, config)
         log.info("resuming from %s", last)
     disable_malloc_trim()
-    if device.type == "cpu":
-        model = speed_up(model)
+    model = speed_up(model)
     validates = len(dataset.val) > 0
     throughput = Throughput(0.0 if resumes else _initialize(model, dataset, config, device))
     metrics = MetricsCsv(folder / "metrics.csv", throughput)

@@ -57,6 +57,12 @@ def test_class_and_annotated_function() -> None:
     assert isinstance(make({"_target_": "torchvision.models.resnet18", "num_classes": 3}), nn.Module)
 
 
+def test_text_for_an_enumeration() -> None:
+    """The names of torchvision's weights; here of none, as there is nothing to download."""
+    with pytest.raises(UserError, match="NO_SUCH_WEIGHTS"):
+        make({"_target_": "torchvision.models.resnet18", "weights": "NO_SUCH_WEIGHTS"})
+
+
 def test_arguments_that_are_offered() -> None:
     net = make({"_target_": f"{HERE}.Net", "widths": [1]}, offered={"num_classes": 7, "unknown": 1})
     assert isinstance(net, Net)
