@@ -51,7 +51,7 @@ lock: ## resolve requirements.lock anew (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
 	  --custom-compile-command 'make lock' pyproject.toml --output-file requirements.lock
 
-bench: setup ## throughput beside the alternatives (on a quiet machine)
+bench: setup ## throughput compared with the alternatives (on a quiet machine)
 	$(BIN)/python -m cnnzoo.bench what=all $(ARGS)
 
 bench-guard: setup ## training throughput against another commit: make bench-guard BASE=main~5 [ARGS="model=densenet steps=10"]

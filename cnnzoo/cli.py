@@ -11,7 +11,7 @@ VERBS = {
     "run": "train, test and record one network, or a sweep with -m",
     "evaluate": "accuracy of given weights: a file, a run's folder, or published ones",
     "summary": "a network's layers: output shapes, parameters, MACs",
-    "bench": "throughput beside the alternatives",
+    "bench": "throughput compared with the alternatives",
     "figures": "pictures of data sets and of runs",
     "compare": "a sweep's comparison table, at any time",
 }

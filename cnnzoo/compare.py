@@ -18,62 +18,56 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from cnnzoo.errors import UserError
 from cnnzoo.io import write_atomically
 from cnnzoo.results import columns, render
+from cnnzoo.results.diff import diff
 from cnnzoo.results.load import find_runs
+from cnnzoo.results.pairwise import compare_pairs
+from cnnzoo.results.pivot import pivot
+from cnnzoo.results.status import status
 from cnnzoo.results.table import INTERNAL, Table, build_table
+from cnnzoo.sweep.progress import unfinished_sweeps
 
-Output = tuple[list[dict[str, Any]], list[render.Grid], list[str]]  # records for programs, tables for people, notes
+Output = tuple[list[dict[Any, Any]], list[render.Grid], list[str]]  # records for programs, tables for people, notes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code, 1 with a message on stderr if the user can put something right."""
     try:
-        arguments = _parser().parse_intermixed_args(argv)  # options may stand between folders and filters
-        return _run(arguments)
+        _run(_parser().parse_intermixed_args(argv))  # options may stand between folders and filters
+        return 0
     except UserError as error:
         print("error:", "\n".join(map(render.clean, str(error).splitlines())), file=sys.stderr)
-        return 1
     except BrokenPipeError:  # … | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cnnzoo compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    filters = "filters: model, dataset, seed, status, device or any key of the configuration"
+    names = f"{', '.join(columns.COLUMNS)}, or keys of the configuration; {columns.ALL}: every one of these"
+    differ = "settings that differ between two rows (label or filters) or runs"
     add = parser.add_argument
-    add(
-        "where",
-        nargs="*",
-        metavar="FOLDER or KEY=VALUE[,VALUE…]",
-        help="folders that runs lie under, and filters: model, dataset, seed, status, device or any key of the"
-        " configuration",
-    )
+    add("where", nargs="*", metavar="FOLDER or KEY=VALUE[,VALUE…]", help=f"folders that runs lie under, and {filters}")
     add("--format", choices=render.FORMATS, help="default: by the suffix of --out, else a table")
     add("--out", type=Path, metavar="FILE", help="write there instead of on stdout")
-    names = ", ".join(columns.COLUMNS)
-    add("--columns", metavar="A,B,…", help=f"{names}, or keys of the configuration; {columns.ALL}: every one of these")
+    add("--columns", metavar="A,B,…", help=names)
     add("--sort", metavar="COLUMN", help="accuracy and speed from the highest, others from the smallest")
     add("--reverse", action="store_true", help="turn the order round")
     add("--transpose", action="store_true", help="networks side by side")
     add("--tests", action="store_true", help="is a difference more than chance? every pair is tested")
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--pivot", choices=["dataset"], help="networks × data sets")
-    instead.add_argument(
-        "--diff", nargs=2, metavar=("A", "B"), help="settings that differ between two rows (label or filters) or runs"
-    )
-    instead.add_argument(
-        "--status", action="store_true", help="which runs are done, running, failed or unfinished, and what is left"
-    )
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--pivot", choices=["dataset"], help="networks × data sets")
+    add("--diff", nargs=2, metavar=("A", "B"), help=differ)
+    add("--status", action="store_true", help="which runs are done, running, failed or unfinished, and what is left")
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> None:
     style = arguments.format or _format_of(arguments.out)
     if arguments.transpose and style == "json":
         raise UserError("--transpose: JSON is a list of rows; use another --format.")
@@ -83,7 +77,8 @@ def _run(arguments: argparse.Namespace) -> int:
     on_terminal = style is None and arguments.out is None and sys.stdout.isatty()
     folders, runs = find_runs(arguments.where or [name for name in arguments.diff or () if Path(name).is_dir()])
     if arguments.status:
-        records, grids, notes = _status(folders, runs)
+        records, grids, notes = status(runs)
+        notes += [line for folder in folders for line in unfinished_sweeps(Path(folder))]
     else:
         table = build_table(runs)
         if table.rows.empty and not arguments.diff:
@@ -92,97 +87,56 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.transpose and grids:
         grids[0] = grids[0].transposed()
     if on_terminal:
-        render.terminal(grids, notes)
-    else:
-        _write(_text(records, grids, notes, style or "md", arguments.transpose), arguments.out)
-    return 0
-
-
-def _status(folders: Sequence[str], runs: pd.DataFrame) -> Output:
-    from cnnzoo.results.status import status
-    from cnnzoo.sweep.status import unfinished_sweeps
-
-    records, grids, notes = status(runs)
-    return records, grids, notes + [line for folder in folders for line in unfinished_sweeps(Path(folder))]
-
-
-def _table(table: Table, arguments: argparse.Namespace, width: int | None) -> Output:
-    """The table that was asked for; `width` is that of the terminal, if it is to be seen there."""
-    if arguments.diff:
-        from cnnzoo.results.diff import diff
-
-        records, grid, notes = diff(arguments.diff, table)
-        return records, [grid], notes
-    rows = columns.order(table.rows, table.runs, arguments.sort, arguments.reverse)
-    if arguments.pivot:
-        from cnnzoo.results.pivot import pivot
-
-        records, grid, notes = pivot(table, rows)
-        return records, [grid], notes + table.notes
-    matrices: list[render.Grid] = []
-    notes = table.notes
-    if arguments.tests:
-        from cnnzoo.results.pairwise import compare_pairs  # scipy.stats: only if it is needed
-
-        tested, matrices, remarks = compare_pairs(rows, table.runs)
-        rows = rows.join(tested)
-        notes = remarks + notes
-    names = [name.strip() for name in arguments.columns.split(",")] if arguments.columns else None
-    shown = columns.choose(names, rows, table.runs)
-    fields = dict.fromkeys(field for column in shown for field in column.fields)
-    records = _records(rows[list(fields)] if names else rows.drop(columns=INTERNAL))
-    grid = _grid(rows, shown)
-    if names is None and width is not None and not arguments.transpose:
-        shown, hidden = columns.fit(shown, grid, width)
-        grid = _grid(rows, shown)
-        if hidden:
-            keys = ", ".join(column.key for column in hidden)
-            notes = [f"columns that do not fit here (--columns {columns.ALL} shows them): {keys}", *notes]
-    return records, [grid, *matrices], columns.agreements(rows, shown) + notes
-
-
-def _grid(rows: pd.DataFrame, shown: Sequence[columns.Column]) -> render.Grid:
-    body = [[column.show(row) for column in shown] for row in columns.as_dicts(rows)]
-    return render.Grid("", [column.title for column in shown], body, [column.is_text for column in shown])
-
-
-def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows in plain containers, None for what is not known."""
-    return columns.as_dicts(rows.astype(object).where(rows.notna(), None))
-
-
-def _text(
-    records: Sequence[dict[str, Any]], grids: Sequence[render.Grid], notes: Sequence[str], style: str, transpose: bool
-) -> str:
+        return render.terminal(grids, notes)
     if style in ("json", "csv"):  # stdout is for programs, so what a reader must know goes to stderr
-        for note in notes:
-            print(render.clean(note), file=sys.stderr)
-        return render.as_json(records) if style == "json" else render.as_csv(records, transpose)
-    return {"tex": render.latex, "html": render.page, "md": render.markdown}[style](grids, notes)
-
-
-def _write(text: str, out: Path | None) -> None:
-    if out is None:
-        print(text, end="")
-        return
+        print(*map(render.clean, notes), sep="\n", end="\n" if notes else "", file=sys.stderr)
+        text = render.as_json(records) if style == "json" else render.as_csv(records, arguments.transpose)
+    else:
+        text = {"tex": render.latex, "html": render.page}.get(str(style), render.markdown)(grids, notes)
+    if arguments.out is None:
+        return print(text, end="")
     try:
-        write_atomically(out, text)
+        write_atomically(arguments.out, text)
     except OSError as error:
-        raise UserError(f"--out {out}: cannot be written: {error.strerror}.") from error
+        raise UserError(f"--out {arguments.out}: cannot be written: {error.strerror}.") from error
 
 
 def _format_of(out: Path | None) -> str | None:
-    """The format of a file by its suffix; None without a file.
-
-    Raises:
-        UserError: there is no format with this suffix.
-    """
+    """The format of a file by its suffix; None without a file."""
     if out is None:
         return None
     suffix = {"markdown": "md", "htm": "html"}.get(out.suffix[1:], out.suffix[1:])
     if suffix not in render.FORMATS:
         raise UserError(f"--out {out}: cannot tell the format from the name; add --format {'|'.join(render.FORMATS)}.")
     return suffix
+
+
+def _table(table: Table, arguments: argparse.Namespace, width: int | None) -> Output:
+    """The table that was asked for. `width` is that of the terminal, if there is one."""
+    if arguments.diff:
+        records, grid, notes = diff(arguments.diff, table)
+        return records, [grid], notes
+    rows = columns.order(table.rows, table.runs, arguments.sort, arguments.reverse)
+    if arguments.pivot:
+        records, grid, notes = pivot(table, rows)
+        return records, [grid], notes + table.notes
+    grids, notes = [], table.notes
+    if arguments.tests:
+        tested, grids, remarks = compare_pairs(rows, table.runs)
+        rows, notes = rows.join(tested), remarks + notes
+    names = [name.strip() for name in arguments.columns.split(",")] if arguments.columns else None
+    shown = columns.choose(names, rows, table.runs)
+    fields = dict.fromkeys(field for column in shown for field in column.fields)
+    values = rows[list(fields)] if names else rows.drop(columns=INTERNAL)
+    records = values.astype(object).where(values.notna(), None).to_dict("records")
+    grid = columns.as_grid(shown, rows)
+    if names is None and width is not None and not arguments.transpose:
+        shown, hidden = columns.fit(shown, grid, width)
+        grid = columns.as_grid(shown, rows)
+        if hidden:
+            keys = ", ".join(column.key for column in hidden)
+            notes = [f"columns that do not fit here (--columns {columns.ALL} shows them): {keys}", *notes]
+    return records, [grid, *grids], columns.agreements(rows, shown) + notes
 
 
 if __name__ == "__main__":

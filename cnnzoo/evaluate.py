@@ -20,7 +20,7 @@ from cnnzoo.config.compose import from_dict
 from cnnzoo.config.schema import DatasetConfig, EvaluateConfig, PublishedConfig
 from cnnzoo.console import set_up_logging
 from cnnzoo.errors import UserError, nearest
-from cnnzoo.results.run_folder import current_config, published_metrics
+from cnnzoo.results.run_folder import published_metrics, read_config
 
 log = logging.getLogger("cnnzoo.evaluate")
 
@@ -118,7 +118,7 @@ def as_trained(config: Config, folder: Path) -> Config:
     Raises:
         UserError: the folder's config.yaml is missing, or is no configuration of a run.
     """
-    trained = current_config(folder)
+    trained = read_config(folder)
     try:
         dataset = trained["dataset"] | {
             "cache": config.dataset.cache or config.paths.data,

@@ -18,7 +18,7 @@ from cnnzoo.data.image_folder import decode
 from cnnzoo.errors import UserError
 from cnnzoo.nn.build import build_model
 from cnnzoo.nn.weights import load_weights
-from cnnzoo.results.run_folder import current_config, read_result
+from cnnzoo.results.run_folder import read_config, read_result
 
 
 class TrainedModel(nn.Module):
@@ -87,7 +87,7 @@ def load_model(run: str | os.PathLike[str]) -> TrainedModel:
     result = read_result(folder) or {}
     if result.get("status") != "completed":
         raise UserError(f"{folder} is not the folder of a finished run: no result.json with status completed.")
-    config: Config = from_dict(Config, current_config(folder))
+    config: Config = from_dict(Config, read_config(folder))
     network = build_model(config)
     load_weights(network, folder / "checkpoints" / "best.ckpt")
     if "classes" in result:

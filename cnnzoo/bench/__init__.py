@@ -1,16 +1,15 @@
 """Throughput compared with the alternatives, interleaved in one run: medians, spread, ratios within a round.
 
 python -m cnnzoo.bench model=densenet optimizer=adam        training: cnnzoo, the tutorial's pipeline, bare loops
-python -m cnnzoo.bench model=resnet 'contestants=[cnnzoo,tutorial]' rounds=7 steps=50
 python -m cnnzoo.bench what=augmentation                    augmented batches alone: cnnzoo, PIL, v2 transforms
 python -m cnnzoo.bench what=loading image_size=224          batches from memory, a file, JPEG files
 python -m cnnzoo.bench what=evaluation model=googlenet      evaluation at several batch sizes
 python -m cnnzoo.bench what=memory                          peak memory, each candidate in a fresh process
 python -m cnnzoo.bench what=batch_size model=vgg11          throughput and memory at doubled batch sizes
-python -m cnnzoo.bench what=all format=json out=throughput.json
+python -m cnnzoo.bench 'contestants=[cnnzoo,tutorial]' rounds=7 steps=50 format=json out=throughput.json
 
-The docstring of each section's module says what is timed and what is not. Use an idle machine: on a busy one the ratios
-stay meaningful, the absolute numbers do not.
+The docstrings of the sections' modules describe what is timed. Use an idle machine: on a busy one the ratios stay
+meaningful, the absolute numbers do not.
 """
 
 import contextlib

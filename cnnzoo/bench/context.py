@@ -15,10 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Context:
-    """The configuration, the device and the data set: that of the configuration, read when first used, or another.
-
-    images: `dataset` or `random`, once it is read; before that the configuration's `images`.
-    """
+    """The configuration, the device, the data set, and in `images` whether that is `random` or the real `dataset`."""
 
     def __init__(self, config: BenchConfig, dataset: Dataset | None = None) -> None:
         self.config, self.images = config, config.images
@@ -28,15 +25,16 @@ class Context:
 
     @cached_property
     def dataset(self) -> Dataset:
-        config, self.images = self.config, "random"
-        if config.images == "auto":
+        """The data set of the configuration, or random images of its shape; before, `images` is as configured."""
+        config, self.images = self.config.dataset, "random"
+        if self.config.images == "auto":
             try:
-                dataset = load_dataset(config.dataset, config.trusted_packages)
+                dataset = load_dataset(config, self.config.trusted_packages)
                 self.images = "dataset"
                 return dataset
             except UserError as error:
-                log.warning("random images instead of %s: %s", config.dataset.name, error)
-        return random_dataset(config.dataset)
+                log.warning("random images instead of %s: %s", config.name, error)
+        return random_dataset(config)
 
 
 def random_dataset(config: DatasetConfig, train: int = 45_000, test: int = 1_000) -> Dataset:
@@ -48,6 +46,5 @@ def random_dataset(config: DatasetConfig, train: int = 45_000, test: int = 1_000
         pixels = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
         return Images(pixels, torch.randint(config.num_classes, (count,), generator=generator))
 
-    half = torch.full((config.channels,), 0.5)
-    classes = tuple(map(str, range(config.num_classes)))
-    return Dataset(split(train), split(test), split(test), classes, half, half / 2, resident=True, workers=0)
+    mean, classes = torch.full((config.channels,), 0.5), tuple(map(str, range(config.num_classes)))
+    return Dataset(split(train), split(test), split(test), classes, mean, mean / 2, resident=True, workers=0)

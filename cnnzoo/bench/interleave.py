@@ -14,10 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def run_interleaved(candidates: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """Call each candidate once to warm up, then once in every round; return what it returned in the rounds.
-
-    Each round starts with another candidate.
-    """
+    """Return what each candidate returns in each round, after a call to warm up; each round starts with another one."""
     results: dict[str, list[T]] = {name: [] for name in candidates}
     names = list(candidates)
     for i in range(rounds + 1):
@@ -29,15 +26,12 @@ def run_interleaved(candidates: Mapping[str, Callable[[], T]], rounds: int) -> d
 
 
 def section(unit: str, values: Mapping[str, Sequence[float]], reference: str | None = None) -> dict[str, Any]:
-    """Return a section of the result.
+    """Return a section of the result, from one value a round of each candidate, in `unit`.
 
-    Args:
-        unit: `images/s`, `s` or `bytes`.
-        values: of each candidate, one a round.
-        reference: the candidate whose values are divided by those of each other one, round by round, as `ratios`.
+    `ratios` are the values of the candidate `reference` divided by those of each other one, round by round.
     """
     result: dict[str, Any] = {"unit": unit, "contestants": {name: _summary(v) for name, v in values.items()}}
-    if reference in values:
+    if reference is not None and reference in values:
         result["reference"] = reference
         result["ratios"] = {
             name: _summary([a / b for a, b in zip(values[reference], v, strict=True)])

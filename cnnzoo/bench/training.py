@@ -1,15 +1,13 @@
-"""Ways to train a network: cnnzoo as `cnnzoo.run` runs it, the tutorial's pipeline, and bare PyTorch loops.
+"""The section `training`: cnnzoo as `cnnzoo.run` runs it, the tutorial's pipeline, and bare PyTorch loops.
 
 A measurement trains `warmup_steps` off the clock and then `steps` on it; the clock stops when the device has finished
-the last one. It includes fetching batches, the optimizer and whatever a framework does in between. It leaves out what a
-run does once or once an epoch: start-up, the draw of an epoch's order and crops, validation, checkpoints, loggers.
+the last one. It includes fetching batches, the optimizer and whatever a framework does in between, but not what a run
+does once or once an epoch: start-up, the draw of an epoch's order and crops, validation, checkpoints, loggers.
 
-Doubts are decided in favour of the alternatives. The tutorial's workers are running and have filled their queues before
-the clock starts, and it has no logger, progress bar, checkpoints or validation. The bare loops reuse a few batches,
-which are on the device in the right memory format.
+Doubts are decided in favour of the alternatives. The tutorial's workers have filled their queues before the clock
+starts, and it has no logger, progress bar, checkpoints or validation. The bare loops reuse a few ready batches.
 """
 
-import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +25,7 @@ from cnnzoo.bench.context import Context
 from cnnzoo.bench.interleave import run_interleaved, section
 from cnnzoo.bench.loading import pil_loader
 from cnnzoo.config.schema import BenchConfig
-from cnnzoo.data.module import steps_until, train_loader
+from cnnzoo.data.loaders import steps_until, train_loader
 from cnnzoo.errors import UserError, nearest
 from cnnzoo.nn.build import build_model
 from cnnzoo.nn.speed import speed_up
@@ -45,8 +43,7 @@ def measure_training(context: Context) -> dict[str, Any]:
     result = section("images/s", rates, "cnnzoo")
     entries = result["contestants"]
     for name, candidate in candidates.items():
-        entries[name]["precision"] = candidate.precision
-        entries[name]["first_step_seconds"] = candidate.first_step_seconds
+        entries[name] |= {"precision": candidate.precision, "first_step_seconds": candidate.first_step_seconds}
     if bare := [name for name in names if name.startswith("bare")]:
         result["best_bare"] = max(bare, key=lambda name: entries[name]["median"])
     return result
@@ -58,32 +55,25 @@ class Stopwatch(pl.Callback):
     def __init__(self, config: BenchConfig, device: torch.device) -> None:
         self.device = device
         self.begin, self.end = config.warmup_steps, config.warmup_steps + config.steps
-        self.images = config.steps * config.dataset.batch_size
         self.times: dict[int, float] = {}  # in seconds, by the number of steps done
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self.note(0)
 
-    def on_train_batch_end(self, *arguments: Any) -> None:
-        *_, batch_index = arguments
-        self.note(batch_index + 1)
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.note(batch_idx + 1)
 
     def note(self, steps: int) -> None:
         if steps in (0, 1, self.begin, self.end):
             synchronize(self.device)
             self.times[steps] = time.perf_counter()
 
-    @property
-    def rate(self) -> float:
-        """Images a second in the timed steps."""
-        return self.images / (self.times[self.end] - self.times[self.begin])
-
 
 class Candidate:
     """A network, `model`, and a way to train it."""
 
     precision = "32-true"
-    first_step_seconds = float("nan")  # of the first measurement, compilation included
+    first_step_seconds = 0.0  # of the first measurement, compilation included
 
     def __init__(self, context: Context) -> None:
         self.config, self.device = context.config, context.device
@@ -96,20 +86,17 @@ class Candidate:
         """Train the warm-up and the timed steps; return images a second in the latter."""
         stopwatch = Stopwatch(self.config, self.device)
         self.train(stopwatch)
-        if math.isnan(self.first_step_seconds):
-            self.first_step_seconds = stopwatch.times[1] - stopwatch.times[0]
-        return stopwatch.rate
+        times = stopwatch.times
+        self.first_step_seconds = self.first_step_seconds or times[1] - times[0]
+        seconds = times[stopwatch.end] - times[stopwatch.begin]
+        return self.config.steps * self.config.dataset.batch_size / seconds
 
     def train(self, stopwatch: Stopwatch) -> None:
         raise NotImplementedError
 
 
 class Cnnzoo(Candidate):
-    """`cnnzoo.training.fit.fit` with the run's own settings, on one device, one shortened epoch a measurement.
-
-    Args:
-        compile: compile the network; None: as in a run of the configured length.
-    """
+    """A run's own training, in shortened epochs on one device; `compile=None`: compiled if the whole run would be."""
 
     def __init__(self, context: Context, compile: bool | None = None) -> None:
         super().__init__(context)
@@ -117,9 +104,8 @@ class Cnnzoo(Candidate):
         batches = len(train_loader(context.dataset, config))
         if batches < config.warmup_steps + config.steps:
             raise UserError(
-                f"warmup_steps={config.warmup_steps} steps={config.steps}: an epoch of {config.dataset.name} has only"
-                f" {batches} batches, and a measurement is part of one epoch. Take fewer steps or a smaller"
-                " dataset.batch_size."
+                f"warmup_steps={config.warmup_steps} steps={config.steps}: an epoch has only {batches} batches, and a"
+                " measurement is part of one epoch. Take fewer steps or a smaller dataset.batch_size."
             )
         if compile is None:
             steps = steps_until(trainer.max_epochs, batches // trainer.accumulate_grad_batches)
@@ -134,10 +120,7 @@ class Cnnzoo(Candidate):
 
 
 def shortened(config: BenchConfig, epochs: int = 1, **trainer: Any) -> BenchConfig:
-    """Return it for epochs of the warm-up and the timed steps, with one validation batch each and no logger.
-
-    `trainer` holds further settings of the trainer; it has one device if they name none.
-    """
+    """Return it for epochs of the warm-up and the timed steps alone; `trainer`: further settings of the trainer."""
     settings: dict[str, Any] = {
         "devices": 1,
         "max_epochs": epochs,
@@ -156,7 +139,7 @@ class Tutorial(Candidate):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.loader = pil_loader(context, pin_memory=self.device.type == "cuda")
+        self.loader = pil_loader(context)
         self.module = TutorialModule(self.model, build_loss(self.config, context.dataset.train.labels), self.config)
 
     def train(self, stopwatch: Stopwatch) -> None:
@@ -191,11 +174,7 @@ class TutorialModule(pl.LightningModule):
 
 
 class Bare(Candidate):
-    """The shortest loop that trains: ready batches, no metrics, no schedule.
-
-    Args:
-        compile_mode: of `torch.compile`; None: not compiled.
-    """
+    """The shortest loop that trains: ready batches, no metrics, no schedule; compiled if `compile_mode` is given."""
 
     def __init__(
         self, context: Context, precision: str = "32-true", channels_last: bool = False, compile_mode: str | None = None
@@ -260,8 +239,7 @@ def candidate_names(contestants: Sequence[str] | None, device: torch.device) -> 
     """
     available = [name for name in CANDIDATES if device.type == "cuda" or name != "bare_cuda_graphs"]
     names = available if contestants is None else list(contestants)
-    for name in names or [""]:
-        if name not in available:
-            expected = f"expected some of {', '.join(available)}, or null for all"
-            raise UserError(f"contestants=[{','.join(names)}]: {expected}.{nearest(name, available)}")
+    if unknown := [name for name in names or [""] if name not in available]:
+        expected = f"expected some of {', '.join(available)}, or null for all"
+        raise UserError(f"contestants=[{','.join(names)}]: {expected}.{nearest(unknown[0], available)}")
     return names

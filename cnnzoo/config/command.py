@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnzoo.config.compose import CONF_DIR, to_config
-from cnnzoo.config.explain import explain
+from cnnzoo.config.hydra_errors import explain
 from cnnzoo.errors import UserError
 
 
@@ -125,11 +125,17 @@ def command_line(overrides: Sequence[str] | None = None) -> str:
 
     Options such as `--config-dir` stay, or the overrides would not compose.
     """
+    words = sys.argv[1:] if overrides is None else [*_options(sys.argv[1:]), *overrides]
+    return f"{_program()} {shlex.join(words)}"
+
+
+def _program() -> str:
+    """`python -m cnnzoo.run`, `python -m cnnzoo run` or `cnnzoo run`: in the last two, `cnnzoo.cli` made it argv[0]."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    program = f"python -m {spec.name}" if spec else sys.argv[0]
-    if overrides is None:
-        return f"{program} {shlex.join(sys.argv[1:])}"
-    return f"{program} {shlex.join([*_options(sys.argv[1:]), *overrides])}"
+    if spec is None:
+        return sys.argv[0]
+    verb = sys.argv[0].removeprefix("cnnzoo") if sys.argv[0].startswith("cnnzoo ") else ""
+    return f"python -m {spec.name.removesuffix('.__main__')}{verb}"
 
 
 def _options(arguments: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnzoo.config import resolvers, schema
-from cnnzoo.config.explain import explain
+from cnnzoo.config.hydra_errors import explain
 from cnnzoo.config.schema import Config
 from cnnzoo.errors import UserError, nearest
 

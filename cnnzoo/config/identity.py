@@ -1,4 +1,4 @@
-"""What makes a run that run: the settings that change its result, their hash, and the folder that follows from it."""
+"""A run's identity: the settings that change its result (marked in `schema`), their hash, and its folder."""
 
 import hashlib
 import json

@@ -338,10 +338,6 @@ class BenchConfig(Config):
     images: str = MISSING
     eval_images: int = MISSING
     eval_batch_sizes: list[int] = MISSING
-    parallel: list[int] = MISSING
-    image_sizes: list[int] = MISSING
-    dataset_sizes: list[int] = MISSING
-    sweep_sizes: list[int] = MISSING
     format: str = MISSING
     out: str | None = MISSING
 
@@ -352,10 +348,8 @@ class BenchConfig(Config):
         for key in ("rounds", "warmup_steps", "steps", "eval_images"):
             _at_least(key, getattr(self, key), 1)
         _at_least("workers", self.workers, 0)
-        for key in ("eval_batch_sizes", "parallel", "image_sizes", "dataset_sizes", "sweep_sizes"):
-            sizes = getattr(self, key)
-            if not sizes or min(sizes) < 1:
-                raise UserError(f"{key}={sizes}: expected a list of positive numbers.")
+        if not self.eval_batch_sizes or min(self.eval_batch_sizes) < 1:
+            raise UserError(f"eval_batch_sizes={self.eval_batch_sizes}: expected a list of positive numbers.")
 
 
 def register() -> None:

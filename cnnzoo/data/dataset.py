@@ -12,7 +12,8 @@ from cnnzoo.config.instantiate import instantiate
 from cnnzoo.config.schema import DatasetConfig
 from cnnzoo.data import memory
 from cnnzoo.data.images import Images, Split, StreamedImages
-from cnnzoo.data.sources import Source, image_count
+from cnnzoo.data.sources import Source
+from cnnzoo.data.splits import random_split_indices
 from cnnzoo.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ def load_dataset(config: DatasetConfig, trusted_packages: Sequence[str] = ()) ->
     if source.val is not None:
         val = _with_channels(source.val, config.channels)
     else:
-        train_index, val_index = split_indices(len(train), config.val_size, config.split_seed)
+        train_index, val_index = random_split_indices(len(train), config.val_size, config.split_seed)
         train, val = train[train_index], train[val_index]
     dataset = Dataset(train, val, test, source.classes, mean, std, config.resident, config.workers)
     return dataset.read()
@@ -139,18 +140,6 @@ def _check(name: str, split: Split, num_classes: int) -> None:
             f"dataset.source: {len(wrong)} of {len(labels)} {name} images have labels such as {int(wrong[0])}; expected"
             f" 0 to {num_classes - 1} (dataset.num_classes={num_classes}). The data are damaged, or have other classes."
         )
-
-
-def split_indices(size: int, val_size: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Draw the indices of training and validation split, as `random_split` does after `torch.manual_seed(seed)`.
-
-    `val_size` below 1 is a share of the images, else their number; 0 leaves all of them for training.
-    """
-    count = image_count(val_size, size)
-    if not 0 <= count < size:
-        raise UserError(f"dataset.val_size={val_size}: cannot take {count} of {size} training images for validation.")
-    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
-    return order[: size - count], order[size - count :]
 
 
 def pixel_counts(split: Split) -> Tensor:

@@ -27,7 +27,8 @@ from cnnzoo.config.folder_layout import class_folders, split_folders, subfolders
 from cnnzoo.console import console
 from cnnzoo.data import memory
 from cnnzoo.data.images import PixelFile, StreamedImages
-from cnnzoo.data.sources import Source, image_count
+from cnnzoo.data.sources import Source
+from cnnzoo.data.splits import stratified_split
 from cnnzoo.errors import UserError
 from cnnzoo.io import atomic_path, exclusive_lock
 
@@ -72,9 +73,9 @@ def image_folder(
     train, val, test = (np.flatnonzero(readable & (splits == name)) for name in ("train", "val", "test"))
     generator = torch.Generator().manual_seed(split_seed)
     if not len(test):
-        train, test = _draw(train, labels, classes, test_size, "dataset.source.test_size", generator)
+        train, test = stratified_split(train, labels, classes, test_size, "dataset.source.test_size", generator)
     if not len(val) and val_size:
-        train, val = _draw(train, labels, classes, val_size, "dataset.val_size", generator)
+        train, val = stratified_split(train, labels, classes, val_size, "dataset.val_size", generator)
     sizes = f"{len(train)} training, {len(val)} validation and {len(test)} test images"
     log.info("%s: %d classes, %s", folder, len(classes), sizes)
 
@@ -294,46 +295,3 @@ def _report_unreadable(files: Sequence[_File], failures: dict[int, str], unreada
     if unreadable == "refuse":
         raise UserError(f"{text}; repair or remove them, or skip them: dataset.source.unreadable=skip\n{listed}")
     log.warning("%s and are skipped:\n%s", text, listed)
-
-
-def _draw(
-    index: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    classes: Sequence[str],
-    size: float,
-    key: str,
-    generator: torch.Generator,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide `index` into what stays and what is drawn: of each class its share, and at least one image on each side.
-
-    The number drawn from a class is its share rounded by largest remainders, within those bounds.
-
-    Raises:
-        UserError: `size` leaves a class without images on one side.
-    """
-    sizes = np.bincount(labels[index], minlength=len(classes))
-    total = image_count(size, len(index))
-    if size < 1:
-        total = max(total, len(classes))
-    smallest = int(sizes.argmin())
-    if sizes[smallest] < 2:
-        raise UserError(
-            f"class '{classes[smallest]}' is too small to be divided: {sizes[smallest]} image(s) left. Each class needs"
-            " one for training and one for each split that is drawn from the training images."
-        )
-    if not len(classes) <= total <= len(index) - len(classes):
-        raise UserError(
-            f"{key}={size}: cannot draw {total} of {len(index)} images and have all {len(classes)} classes on both"
-            f" sides. Between {len(classes)} and {len(index) - len(classes)} can be drawn; below 1 it is a share."
-        )
-    quota = sizes * (total / len(index))
-    counts = np.clip(np.floor(quota), 1, sizes - 1)
-    while counts.sum() < total:
-        counts[np.where(counts < sizes - 1, quota - counts, -np.inf).argmax()] += 1
-    while counts.sum() > total:
-        counts[np.where(counts > 1, counts - quota, -np.inf).argmax()] -= 1
-    drawn = np.zeros(len(index), dtype=bool)
-    for label, count in enumerate(counts.astype(int)):
-        members = np.flatnonzero(labels[index] == label)
-        drawn[members[torch.randperm(len(members), generator=generator).numpy()[:count]]] = True
-    return index[~drawn], index[drawn]

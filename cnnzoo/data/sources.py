@@ -29,11 +29,6 @@ class Source:
     val: Split | None = None
 
 
-def image_count(size: float, total: int) -> int:
-    """The size of a split as a number of images; below 1 it is a share of `total`."""
-    return round(size * total) if size < 1 else int(size)
-
-
 # Training and test images of the original releases.
 _SIZES = {
     "CIFAR10": (50_000, 10_000),

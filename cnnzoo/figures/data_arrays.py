@@ -14,7 +14,7 @@ from cnnzoo.config.schema import AugmentationConfig
 from cnnzoo.data.batches import BatchLoader
 from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.images import Split
-from cnnzoo.data.module import train_loader
+from cnnzoo.data.loaders import train_loader
 
 Array = NDArray[Any]
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from cnnzoo.config import identity
 from cnnzoo.errors import UserError, nearest
-from cnnzoo.results.run_folder import SCHEMA_VERSION, RunFileError, current_config, is_running
+from cnnzoo.results.run_folder import SCHEMA_VERSION, RunFileError, is_running, read_config
 from cnnzoo.results.settings import ABSENT, Filter, as_key, as_text, class_name, flatten, is_absent
 
 SETTING = "config."  # what the columns of settings begin with
@@ -31,46 +31,36 @@ _LISTED = 20  # values named in a message
 def load_results(
     folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], filters: Iterable[str] = ()
 ) -> pd.DataFrame:
-    """Load every run at or below `folders`, each once, in order of path.
+    """Load every run at or below `folders`, each once, in order of path. What is not known is missing (NaN, NA, None).
 
     Columns:
-        folder: the run's folder.
+        folder, model, dataset, seed; command, which repeats the run; finished, UTC.
         status: `completed`; `running` (a process is at it); `failed`; `unfinished` (begun, and no process is at it);
             `pruned` (a search stopped it early); `damaged` (it cannot be read).
         problem: the error of a failed run, or why a damaged one cannot be read; else empty.
-        model, dataset, seed: `model` is the name in tables.
-        settings: a hash of all settings but the seed. Runs that share `dataset`, `model` and `settings` are one
-            configuration, one row of the comparison; empty if the settings are not known.
+        settings: a hash of all settings but the seed; runs that share `dataset`, `model` and `settings` are one
+            configuration. Empty if the settings are not known.
         val_accuracy, test_accuracy, test_accuracy_tta: 0..1; the last one with test-time augmentation.
-        val_loss, test_loss, params, macs, epochs, best_epoch: of the test, the best checkpoint and the network.
-        train_seconds, images_per_second, peak_memory_bytes, device, precision: of the training.
-        git_commit, versions: of the code; `versions` is a dict, package → version.
-        published_source, published_test_accuracy, published_val_accuracy, published_params, published_epochs: from the
-            literature, for this network on this data set.
-        finished: when the run ended, UTC.
-        command: the command that repeats it.
+        val_loss, test_loss, params, macs, epochs, best_epoch, train_seconds, images_per_second, peak_memory_bytes,
+            device, precision, git_commit, versions (a dict, package → version): as in result.json.
+        published_source, published_test_accuracy, published_val_accuracy, published_params, published_epochs.
         config.<key>: a setting, such as `config.optimizer.lr`: None is the setting `null`, NaN a key that this run's
-            configuration does not have. Settings that a newer version added are not there while they have their
-            defaults.
-    What is not known is missing (NaN, NA, None).
+            configuration does not have. Settings that a newer version added are missing while they have their defaults.
 
     Args:
-        folders: one folder or several.
-        filters: `KEY=VALUE[,VALUE…]` as for `python -m cnnzoo.compare`, such as `model=resnet,dense*`,
-            `status=completed` or `optimizer.lr=0.1`; a run must pass all of them.
+        filters: `KEY=VALUE[,VALUE…]`, such as `model=resnet,dense*`, `status=completed` or `optimizer.lr=0.1`.
 
     Raises:
         UserError: a folder does not exist, or a filter names a key or a value that no run has.
     """
-    paths = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
+    paths = [os.fspath(path) for path in ([folders] if isinstance(folders, str | os.PathLike) else folders)]
     for path in paths:
         if not Path(path).is_dir():
             raise UserError(
                 f"{path}: there is no such folder. Runs lie under paths.outputs: CNNZOO_OUTPUTS if that is set,"
                 " else outputs."
             )
-    records = [_read(folder, names) for folder, names in _walk(map(os.fspath, paths)).items()]
-    return select(_frame(records), filters)
+    return select(_frame([_read(folder, names) for folder, names in _walk(paths).items()]), filters)
 
 
 def find_runs(where: Sequence[str]) -> tuple[list[str], pd.DataFrame]:
@@ -109,9 +99,9 @@ def setting(runs: pd.DataFrame, key: str) -> list[Any]:
     return found
 
 
-def setting_keys(runs: pd.DataFrame) -> list[str]:
-    """The dotted keys of all settings, without the seed."""
-    return [column.removeprefix(SETTING) for column in runs.columns.tolist() if column.startswith(SETTING)]
+def settings_of(runs: pd.DataFrame) -> pd.DataFrame:
+    """The settings without the seed, one column a dotted key."""
+    return runs.filter(regex=f"^{SETTING}").rename(columns=lambda column: column.removeprefix(SETTING))
 
 
 def select(runs: pd.DataFrame, filters: Iterable[str]) -> pd.DataFrame:
@@ -125,8 +115,8 @@ def select(runs: pd.DataFrame, filters: Iterable[str]) -> pd.DataFrame:
         known = ~values.map(is_absent)
         present = sorted({as_text(value) for value in values[known]})
         if not present:
-            keys = [*_FILTERED, *setting_keys(runs)]
-            raise UserError(f"{chosen.text}: no run has the key '{chosen.key}'.{nearest(chosen.key, keys)}")
+            known_keys = [*_FILTERED, *settings_of(runs)]
+            raise UserError(f"{chosen.text}: no run has the key '{chosen.key}'.{nearest(chosen.key, known_keys)}")
         accepted = known & values.map(chosen.accepts)
         if not accepted.any():
             raise UserError(
@@ -142,25 +132,21 @@ def select(runs: pd.DataFrame, filters: Iterable[str]) -> pd.DataFrame:
 
 
 def _walk(roots: Iterable[str]) -> dict[str, set[str] | None]:
-    """Each run's folder and the names in it, or None if it cannot be listed."""
+    """Each run's folder and the names in it; None for a folder that cannot be listed."""
     found: dict[str, set[str] | None] = {}
     seen: set[str] = set()
-
-    def note_unreadable(error: OSError) -> None:
-        found[str(error.filename)] = None
-
+    errors: list[OSError] = []
     for root in roots:
-        for folder, below, files in os.walk(root, onerror=note_unreadable, followlinks=True):
-            names = {*below, *files}
+        for folder, below, files in os.walk(root, onerror=errors.append, followlinks=True):
+            names, real = {*below, *files}, os.path.realpath(folder)
             is_run = not names.isdisjoint(_MARKS)
-            if (real := os.path.realpath(folder)) in seen:  # given twice, or linked to
-                below.clear()
-                continue
-            seen.add(real)
-            if is_run:
-                found[folder] = names
             below[:] = sorted(n for n in below if n[0] != "." and not (is_run and n in _INSIDE_A_RUN))
-    return found
+            if real in seen:  # given twice, or linked to
+                below.clear()
+            elif is_run:
+                found[folder] = names
+            seen.add(real)
+    return found | {str(error.filename): None for error in errors}
 
 
 def _read(folder: str, names: set[str] | None) -> dict[str, Any]:
@@ -186,20 +172,20 @@ def _read_result(folder: str) -> dict[str, Any]:
         raise RunFileError("result.json is cut off or not JSON") from error
     if rb"\ud" in content.lower():  # half a surrogate pair cannot be written anywhere
         result = json.loads(json.dumps(result, ensure_ascii=False).encode("utf-8", "replace"))
-    result = _checked(result)
-    row = {key: result[key] for key in (*_WHOLE, *_NUMBERS, "status", "model", "dataset") if key in result}
-    row |= {key: str(result[key]) for key in _TEXTS if key in result}
-    row["versions"] = {package: str(version) for package, version in result.get("versions", {}).items()}
-    row |= _settings(result["config"]) if "config" in result else _read_config(folder)
+    values = _checked(result)
+    row = {key: values[key] for key in ("status", "model", "dataset", *_WHOLE, *_NUMBERS) if key in values}
+    row |= {key: str(values[key]) for key in _TEXTS if key in values}
+    row["versions"] = {package: str(version) for package, version in values.get("versions", {}).items()}
+    row |= _settings(values["config"]) if "config" in values else _read_config(folder)
     if row["status"] == "failed" and is_running(folder):
         row["status"] = "running"  # another attempt
     elif row["status"] == "failed":
-        row["problem"] = str(result.get("error", "no error recorded")).strip()
+        row["problem"] = str(values.get("error", "no error recorded")).strip()
     return row
 
 
 def _checked(result: Any) -> dict[str, Any]:
-    """The known values of a `result.json`, those of `published` as `published_<key>`."""
+    """The values of a `result.json` that are known; those of `published` are `published_<key>`."""
     if not isinstance(result, dict) or not {"status", "schema_version", "config_hash"} & result.keys():
         raise RunFileError("result.json is not one of cnnzoo's")
     version, status = result.get("schema_version"), result.get("status")
@@ -209,29 +195,31 @@ def _checked(result: Any) -> dict[str, Any]:
         raise RunFileError(f"result.json has schema_version {version}, this cnnzoo reads {SCHEMA_VERSION}: {todo}")
     if status not in ("completed", "pruned", "failed"):
         raise RunFileError(f"result.json has status {status!r}, expected 'completed', 'pruned' or 'failed'")
-    for key in ("model", "dataset"):
-        _expect(key, result.get(key), isinstance(result.get(key), str), "a text")
-    for key in ("config", "versions", "published"):
-        _expect(key, result.get(key), isinstance(result.get(key), dict | None), "a mapping")
-    result |= {f"published_{key}": value for key, value in (result.get("published") or {}).items()}
+    published = result.get("published")
+    if isinstance(published, dict):
+        result |= {f"published_{key}": value for key, value in published.items()}
+    for key in ("model", "dataset", "config", "versions", "published", *_WHOLE, *_NUMBERS):
+        if expected := _expected(key, value := result.get(key)):
+            raise RunFileError(f"result.json has {key}={value!r:.80}, expected {expected}")
     known = {key: value for key, value in result.items() if value is not None}
-    for key in (*_WHOLE, *_NUMBERS):
-        value = known.get(key, 0)
-        _expect(key, value, _is_number(value), "a number")
-        _expect(key, value, key not in _WHOLE or value % 1 == 0, "a whole number")
-        _expect(key, value, key not in _SHARES or 0 <= value <= 1, "a share between 0 and 1")
     if status != "failed" and known.keys().isdisjoint({"val_accuracy", "test_accuracy"}):
         raise RunFileError("result.json has neither val_accuracy nor test_accuracy")
     return known
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not abs(value) >= 2**63
-
-
-def _expect(key: str, value: Any, right: bool, expected: str) -> None:
-    if not right:
-        raise RunFileError(f"result.json has {key}={value!r:.80}, expected {expected}")
+def _expected(key: str, value: Any) -> str | None:
+    """What a wrong value should be."""
+    if key in ("model", "dataset"):
+        return None if isinstance(value, str) else "a text"
+    if value is None:
+        return None
+    if key in ("config", "versions", "published"):
+        return None if isinstance(value, dict) else "a mapping"
+    if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) >= 2**63:
+        return "a number"
+    if key in _WHOLE and value % 1 != 0:
+        return "a whole number"
+    return "a share between 0 and 1" if key in _SHARES and not 0 <= value <= 1 else None
 
 
 def _read_unfinished(folder: str, names: set[str]) -> dict[str, Any]:
@@ -244,7 +232,7 @@ def _read_unfinished(folder: str, names: set[str]) -> dict[str, Any]:
 def _read_config(folder: str) -> dict[str, Any]:
     """What config.yaml has of a row; nothing if it is not one of cnnzoo's."""
     try:
-        config = current_config(Path(folder))
+        config = read_config(Path(folder))
         names = {"model": str(config["name"]), "dataset": str(config["dataset"]["name"])}
         return names | {"seed": int(config["seed"])} | _settings(identity(config))
     except (UserError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
@@ -263,9 +251,8 @@ def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(records, columns=columns, dtype=object)  # no type is guessed: None stays None
     types = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_NUMBERS, "float")
     types |= {key: _number_type(frame[key]) for key in columns if key.startswith(SETTING)}
-    frame = frame.astype(types)
     frame["finished"] = pd.to_datetime(frame["finished"], errors="coerce", utc=True, format="ISO8601")
-    return frame
+    return frame.astype(types)
 
 
 def _number_type(values: "pd.Series[Any]") -> str:

@@ -3,9 +3,9 @@
 import contextlib
 import hashlib
 import importlib.metadata
-import importlib.util
 import platform
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from cnnzoo.config import Config, identity
 
+_ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("cnnzoo", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy")
 
 
@@ -27,12 +28,11 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Commit of the checkout that cnnzoo runs from, `-dirty` if files differ from it; None for a wheel."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
+    if not (_ROOT / ".git").exists():
         return None
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+        return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -55,7 +55,7 @@ def changed_sources(config: Config, result: Mapping[str, Any]) -> list[str]:
 
 def _targets(node: Any) -> Iterator[str]:
     if isinstance(node, Mapping):
-        if "_target_" in node:
+        if isinstance(node.get("_target_"), str):  # scheduler=none has null
             yield node["_target_"]
         node = list(node.values())
     if isinstance(node, list):
@@ -65,15 +65,11 @@ def _targets(node: Any) -> Iterator[str]:
 
 def _own_file(module: str) -> Path | None:
     """The file of a module that is neither the standard library's nor an installed package's, cnnzoo excepted."""
-    top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)  # of a top-level name: does not import it
-    except (ImportError, ValueError):
-        return None
-    if spec is None or not (spec.origin or spec.submodule_search_locations):
-        return None
-    path = Path(spec.submodule_search_locations[0], *rest) if spec.submodule_search_locations else Path(str(spec.origin))
-    installed = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")]
-    if top != "cnnzoo" and any(path.resolve().is_relative_to(folder) for folder in installed):
-        return None
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+    installed = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    own = [path for path in sys.path if path not in installed]
+    for folder in [_ROOT] if module.startswith("cnnzoo.") else own:
+        path = Path(folder, *module.split("."))
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return file
+    return None

@@ -7,17 +7,21 @@ import csv
 import html
 import io
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from tabulate import tabulate
+
 FORMATS = ("md", "csv", "json", "tex", "html")
 
-
-# Numbers; what is not known (None, NaN, NA) is an empty text.
+# How numbers are written; what is not known (None, NaN, NA) is an empty text.
 
 
 def percent(share: Any) -> str:
@@ -57,8 +61,6 @@ def _unknown(value: Any) -> bool:
     return not isinstance(value, Real) or value != value
 
 
-# Texts.
-
 # Control characters (with them, a terminal can be made to do things), characters that turn the direction of reading,
 # and lone surrogates, which no file can hold.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -66,14 +68,11 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff
 
 def clean(text: str) -> str:
     """One line that can be shown anywhere: control characters are spelled out."""
-    return _UNSAFE.sub(lambda match: " " if match[0] in "\n\r\t" else _spelled_out(match), text)
+    return _UNSAFE.sub(_spelled_out, re.sub(r"[\n\r\t]", " ", text))
 
 
 def _spelled_out(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
-
-
-# Tables.
 
 
 @dataclass
@@ -90,8 +89,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         self.title = clean(self.title)
-        self.header = [clean(cell) for cell in self.header]
-        self.body = [[clean(cell) for cell in row] for row in self.body]
+        self.header, *self.body = [[clean(cell) for cell in row] for row in (self.header, *self.body)]
 
     @property
     def widths(self) -> list[int]:
@@ -101,26 +99,24 @@ class Grid:
 
     def transposed(self) -> "Grid":
         """Rows as columns; the first column becomes the header."""
-        cells = [list(column) for column in zip(self.header, *self.body, strict=True)]
-        return Grid(self.title, cells[0], cells[1:], [True] + [False] * len(self.body))
+        header, *body = map(list, zip(self.header, *self.body, strict=True))
+        return Grid(self.title, header, body, [True] + [False] * len(self.body))
 
     def split(self, width: int) -> "list[Grid]":
         """The columns in as many tables as it takes to fit `width` characters, the first column in each."""
-        widths = self.widths
-        parts: list[list[int]] = [[]]
-        for k in range(1, len(widths)):
-            if parts[-1] and widths[0] + sum(widths[i] for i in parts[-1]) + widths[k] > width:
-                parts.append([])
+        first, *others = self.widths
+        parts, room = [[0]], width - first
+        for k, needed in enumerate(others, 1):
+            if needed > room and len(parts[-1]) > 1:
+                parts.append([0])
+                room = width - first
             parts[-1].append(k)
-        return [
-            Grid(
-                self.title if number == 0 else "",
-                [self.header[k] for k in (0, *part)],
-                [[row[k] for k in (0, *part)] for row in self.body],
-                [self.left[k] for k in (0, *part)],
-            )
-            for number, part in enumerate(parts)
-        ]
+            room -= needed
+        grids = []
+        for part in parts:
+            header, *body = [[row[k] for k in part] for row in (self.header, *self.body)]
+            grids.append(Grid("" if grids else self.title, header, body, [self.left[k] for k in part]))
+        return grids
 
 
 def markdown(grids: Sequence[Grid], notes: Sequence[str]) -> str:
@@ -139,14 +135,17 @@ def latex(grids: Sequence[Grid], notes: Sequence[str]) -> str:
 
 
 def _tabulate(grid: Grid, style: str) -> str:
-    from tabulate import tabulate
-
     body = [[cell.replace("|", r"\|") for cell in row] for row in grid.body] if style == "pipe" else grid.body
     align = ["left" if left else "right" for left in grid.left]
     return tabulate(body, grid.header, tablefmt=style, disable_numparse=True, colalign=align)
 
 
-_STYLE = """
+_PAGE_HEAD = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Comparison of networks</title>
+<style>
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; max-width: max-content; }
 h1 { font-size: 1.3rem; } h2 { font-size: 1.05rem; margin-top: 2rem; }
@@ -156,14 +155,13 @@ th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; }
 th.left, td.left { text-align: left; }
 thead th { border-bottom: 1px solid; } tbody tr:nth-child(even) { background: #8881; }
 ul { padding-left: 1.2rem; max-width: 60rem; font-size: .9rem; overflow-wrap: anywhere; }
-"""
+</style>
+<h1>Comparison of networks</h1>"""
 
 
 def page(grids: Sequence[Grid], notes: Sequence[str]) -> str:
     """One HTML page that needs nothing else."""
-    parts = ['<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">']
-    parts += ['<meta name="viewport" content="width=device-width">\n<title>Comparison of networks</title>']
-    parts += [f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>Comparison of networks</h1>"]
+    parts = []
     for grid in grids:
         parts += [f"<h2>{html.escape(grid.title)}</h2>"] if grid.title else []
         parts += [f"<div><table>\n<thead>{_html_row('th', grid.header, grid.left)}</thead>\n<tbody>"]
@@ -171,7 +169,7 @@ def page(grids: Sequence[Grid], notes: Sequence[str]) -> str:
         parts += ["</tbody>\n</table></div>"]
     if notes:
         parts += ["<h2>Notes</h2>\n<ul>", *(f"<li>{html.escape(clean(note))}</li>" for note in notes), "</ul>"]
-    return "\n".join([*parts, "</body>\n</html>\n"])
+    return "\n".join([_PAGE_HEAD, *parts, "</html>\n"])
 
 
 def _html_row(tag: str, cells: Sequence[str], left: Sequence[bool]) -> str:
@@ -179,15 +177,16 @@ def _html_row(tag: str, cells: Sequence[str], left: Sequence[bool]) -> str:
     return "<tr>" + "".join(f"<{tag}{m}>{html.escape(c)}</{tag}>" for m, c in zip(marks, cells, strict=True)) + "</tr>"
 
 
-def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = json.dumps([_finite(dict(row)) for row in rows], indent=2, ensure_ascii=False, allow_nan=False)
+def as_json(rows: Sequence[Mapping[Any, Any]]) -> str:
+    text = json.dumps(_plain(rows), indent=2, ensure_ascii=False)
     return re.sub(r"(?!\n)" + _UNSAFE.pattern, _spelled_out, text) + "\n"
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]], transpose: bool = False) -> str:
+def as_csv(rows: Sequence[Mapping[Any, Any]], transpose: bool = False) -> str:
     """Full precision, one line a row; lists and mappings as JSON, unknown values empty."""
-    table = [[_csv_cell(name) for name in rows[0]] if rows else []]
-    table += [[_csv_cell(value) for value in row.values()] for row in rows]
+    records = _plain(rows)
+    lines = [list(records[0]) if records else [], *(row.values() for row in records)]
+    table = [[_csv_cell(cell) for cell in line] for line in lines]
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(zip(*table, strict=True) if transpose else table)
     return file.getvalue()
@@ -196,26 +195,16 @@ def as_csv(rows: Sequence[Mapping[str, Any]], transpose: bool = False) -> str:
 def _csv_cell(value: Any) -> Any:
     if isinstance(value, str):  # a spreadsheet takes a text that begins like this to be a formula
         return f"'{clean(value)}" if value[:1] in tuple("=+-@\t\r") else clean(value)
-    value = _finite(value)
     return clean(json.dumps(value, ensure_ascii=False)) if isinstance(value, list | dict | bool) else value
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _plain(rows: Sequence[Mapping[Any, Any]]) -> Any:
+    """The rows in JSON's types; NaN and infinity are None."""
+    return json.loads(json.dumps(rows), parse_constant=lambda name: None)
 
 
 def terminal(grids: Sequence[Grid], notes: Sequence[str]) -> None:
     """Print with rich; a table too wide for the window goes on in another one below."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     console = Console()
     for grid in (part for whole in grids for part in whole.split(console.width)):
         table = Table(box=box.SIMPLE_HEAD, title=Text(grid.title) if grid.title else None, title_justify="left")

@@ -5,8 +5,8 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -33,15 +33,9 @@ class RunFileError(Exception):
 
 
 def locked(folder: Path) -> AbstractContextManager[None]:
-    """Hold a run's folder for this process.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    return exclusive_lock(
-        folder / LOCK,
-        busy=f"Another process is already running this configuration: {folder}. Wait for it, or choose another seed.",
-    )
+    """Hold a run's folder for this process; raises UserError if another process holds it."""
+    busy = f"Another process is already running this configuration: {folder}. Wait for it, or choose another seed."
+    return exclusive_lock(folder / LOCK, busy)
 
 
 def is_running(folder: str | Path) -> bool:
@@ -56,11 +50,7 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read `config.yaml`.
-
-    Raises:
-        UserError: there is none, or it cannot be read.
-    """
+    """Read `config.yaml` as the present version would have written it; raises UserError if it cannot be read."""
     try:
         text = (folder / "config.yaml").read_text(encoding="utf-8")
         config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -68,26 +58,14 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is no run's folder: its config.yaml cannot be read ({error}).") from error
     if not isinstance(config, dict):
         raise UserError(f"{folder}/config.yaml does not hold a configuration.")
-    return config
-
-
-def current_config(folder: Path) -> dict[str, Any]:
-    """Read `config.yaml` as the present version would have written it.
-
-    Raises:
-        UserError: there is none, or it cannot be read.
-    """
-    config = read_config(folder)
-    try:
+    with suppress(KeyError, TypeError, AttributeError):  # sections that are missing stay missing
         dataset, source = config["dataset"], config["dataset"]["source"]
         if source["_target_"].endswith(".image_folder") and "cache" in source:
             dataset["cache"] = source.pop("cache")
         elif source["_target_"].startswith("cnnzoo.data.sources.") and source.get("root") == dataset.get("root"):
             source.pop("root", None)  # it is offered to them now
-        if isinstance((config.get("logger") or {}).get("tensorboard"), bool):
+        if isinstance(config["logger"]["tensorboard"], bool):
             config["logger"] = {}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder}/config.yaml does not hold a configuration.") from error
     return config
 
 
@@ -187,25 +165,28 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise RunFileError(f"no {name}") from None
+    except PermissionError as error:
+        raise RunFileError(f"{name} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise RunFileError(f"{name} is damaged") from error
+
+
 def read_metrics(folder: str | os.PathLike[str]) -> "pd.DataFrame":
-    """Read `metrics.csv`: one row an epoch, NaN for an empty cell.
+    """Read `metrics.csv`: one row an epoch, NaN for an empty cell; raises RunFileError if it holds no numbers.
 
-    A line that is still being written does not count, so that a run can be read while it trains.
-
-    Raises:
-        RunFileError: there is no such file, or it does not hold numbers.
+    A line that is still being written does not count, so that a run can be read while it goes on.
     """
     import pandas as pd
 
-    try:
+    with _reading("metrics.csv"):
         text = Path(folder, "metrics.csv").read_text(encoding="utf-8")
-        return pd.read_csv(StringIO(text[: text.rfind("\n") + 1]), dtype=float, float_precision="round_trip")
-    except FileNotFoundError:
-        raise RunFileError("no metrics.csv") from None
-    except OSError as error:
-        raise RunFileError(f"metrics.csv cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise RunFileError("metrics.csv is damaged") from error
+        return pd.read_csv(StringIO(text[: text.rfind("\n") + 1]), dtype=float, engine="python")
 
 
 def read_predictions(folder: str | os.PathLike[str], accuracy: float | None) -> "tuple[np.ndarray, np.ndarray]":
@@ -218,15 +199,10 @@ def read_predictions(folder: str | os.PathLike[str], accuracy: float | None) -> 
     """
     import numpy as np
 
-    try:
-        with np.load(Path(folder, "predictions.npz"), allow_pickle=False) as arrays:
-            logits, labels = arrays["logits"], arrays["labels"]
-    except FileNotFoundError:
-        raise RunFileError("no predictions.npz") from None
-    except KeyError as error:
-        raise RunFileError("predictions.npz lacks logits or labels") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise RunFileError("predictions.npz is damaged") from error
+    with _reading("predictions.npz"), np.load(Path(folder, "predictions.npz"), allow_pickle=False) as arrays:
+        if not {"logits", "labels"} <= arrays.keys():
+            raise RunFileError("predictions.npz lacks logits or labels")
+        logits, labels = arrays["logits"], arrays["labels"]
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
         raise RunFileError(f"logits {list(logits.shape)} and labels {list(labels.shape)} do not fit together")
     if labels.dtype.kind not in "iu" or labels.min() < 0:

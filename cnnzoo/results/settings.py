@@ -49,7 +49,7 @@ def as_text(value: Any, digits: int | None = None) -> str:
     if isinstance(value, float):
         if value.is_integer() and abs(value) < 1e15:
             return str(int(value))
-        return f"{value:.{digits}g}" if digits else repr(value)
+        return f"{value:.{digits}g}" if digits else repr(float(value))
     return str(value)
 
 

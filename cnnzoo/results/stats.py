@@ -3,15 +3,14 @@
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean, stdev
 from string import ascii_lowercase
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import scipy  # its submodules are imported when they are first used
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 EXACT_UP_TO = 100  # discordant images; beyond, the normal approximation is good to three digits
 
@@ -30,13 +29,11 @@ def t_half_width(std: Any, n: Any, confidence: float = 0.95) -> Any:
     return scipy.special.stdtrit(n - 1, (1 + confidence) / 2) * std / np.sqrt(n)
 
 
-@dataclass(frozen=True)
-class PairedTest:
-    """A paired t-test of two networks over `n` common seeds.
+class PairedTest(NamedTuple):
+    """A paired t-test of two networks over `n` common seeds, two-sided.
 
     std: sample standard deviation of the differences between runs of the same seed.
     effect_size: Cohen's d_z, the mean of these differences in units of `std`.
-    p: two-sided.
     """
 
     n: int
@@ -45,16 +42,15 @@ class PairedTest:
     p: float
 
 
-def paired_t(a: Sequence[float], b: Sequence[float]) -> PairedTest | None:
+def paired_t(a: ArrayLike, b: ArrayLike) -> PairedTest | None:
     """Test `a` against `b`, where `a[i]` and `b[i]` have the same seed.
 
     None if nothing can be concluded: fewer than two pairs, or the same difference in every pair (t would be infinite).
     """
-    differences = [x - y for x, y in zip(a, b, strict=True)]
-    if len(differences) < 2 or math.isclose(std := stdev(differences), 0, abs_tol=1e-12):
+    differences = np.subtract(a, b).tolist()
+    if len(differences) < 2 or (std := stdev(differences)) < 1e-12:
         return None
-    p = float(scipy.stats.ttest_rel(a, b).pvalue)
-    return PairedTest(len(differences), std, fmean(differences) / std, p)
+    return PairedTest(len(differences), std, fmean(differences) / std, float(scipy.stats.ttest_rel(a, b).pvalue))
 
 
 def critical_effect_size(n: int, level: float) -> float:
@@ -105,11 +101,10 @@ def mcnemar(differences: NDArray[Any]) -> float:
     return min(1.0, float(probability[sums >= total].sum()))
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjustment (1979); tests that were not made (None) stay None and do not count."""
-    made = pd.Series(p_values, dtype=float).dropna().sort_values()
-    adjusted = (made * np.arange(len(made), 0, -1)).clip(upper=1).cummax()
-    return [adjusted.get(i) for i in range(len(p_values))]
+def holm(p_values: "pd.Series[float]") -> "pd.Series[float]":
+    """Holm's step-down adjustment (1979); tests that were not made (NaN) do not count."""
+    made = p_values.dropna().sort_values()
+    return (made * np.arange(len(made), 0, -1)).clip(upper=1).cummax().reindex(p_values.index)
 
 
 def compact_letters(n: int, different: set[tuple[int, int]]) -> list[str]:

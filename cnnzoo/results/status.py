@@ -1,10 +1,10 @@
 """How far the runs below a folder are: done, running, failed, begun and not finished. No torch."""
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from cnnzoo.results.columns import text
 from cnnzoo.results.load import SETTING
 from cnnzoo.results.render import Grid, duration
 from cnnzoo.results.run_folder import RunFileError, read_metrics
@@ -24,34 +24,32 @@ _HEADER = ["folder", "state", "network", "dataset", "seed", "epoch", "left (abou
 
 def status(runs: pd.DataFrame) -> tuple[list[dict[str, Any]], list[Grid], list[str]]:
     """Records of the runs that are not done, the same as a table, and notes: counts and problems."""
-    open_runs = runs[runs["status"] != "completed"]
-    rank = open_runs["status"].map(list(_NAMES).index).sort_values(kind="stable")
-    open_runs = open_runs.loc[rank.index]
-    records = [_record(run) for run in open_runs.to_dict("records")]
-    body = [
-        [
-            record["folder"],
-            record["state"],
-            *("" if record[key] is None else str(record[key]) for key in ("model", "dataset", "seed")),
-            "" if record["epochs"] is None else f"{record['epoch']}/{as_text(record['epochs'])}",
-            duration(record["seconds_left"]) if record["state"] in ("running", "unfinished") else "",
-        ]
-        for record in records
-    ]
-    grids = [Grid("", _HEADER, body, [True, True, True, True, False, False, False])] if body else []
-    counts = runs["status"].value_counts()
-    parts = [f"{counts.get(s, 0)} {name}" for s, name in _NAMES.items() if s in counts or s == "completed"]
+    counts = runs["status"].value_counts().reindex(list(_NAMES), fill_value=0)
+    parts = [f"{count} {_NAMES[status]}" for status, count in counts.items() if count or status == "completed"]
     notes = [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {', '.join(parts)}"]
-    for record in records:
+    open_runs = runs[runs["status"] != "completed"]
+    open_runs = open_runs.sort_values("status", key=lambda found: found.map(list(_NAMES).index), kind="stable")
+    records, body = [], []
+    for run in open_runs.to_dict("records"):
+        record = _record({key: None if is_absent(value) else value for key, value in run.items()})
+        records.append(record)
+        epochs = "" if record["epochs"] is None else f"{record['epoch']}/{as_text(record['epochs'])}"
+        left = duration(record["seconds_left"]) if run["status"] in ("running", "unfinished") else ""
+        body.append([*(text(record[key]) for key in ("folder", "state", "model", "dataset", "seed")), epochs, left])
         if record["problem"]:
             again = f"; again with: {record['command']}" if record["command"] else ""
             notes.append(f"{record['folder']}: {record['problem'].splitlines()[0]}{again}")
+    grids = [Grid("", _HEADER, body, [True, True, True, True, False, False, False])] if body else []
     return records, grids, notes
 
 
 def _record(run: dict[Any, Any]) -> dict[str, Any]:
-    run = {key: None if is_absent(value) else value for key, value in run.items()}
-    epoch, seconds = _epochs_done(run["folder"])
+    epoch, seconds = 0, None
+    try:
+        metrics = read_metrics(run["folder"])
+        epoch, seconds = int(metrics["epoch"].iloc[-1]) + 1, float(metrics["epoch_seconds"].mean())
+    except (RunFileError, KeyError, IndexError, ValueError):
+        pass  # no epoch done
     epochs = run.get(f"{SETTING}trainer.max_epochs")
     epochs = epochs if isinstance(epochs, int | float) else None
     return {
@@ -62,17 +60,8 @@ def _record(run: dict[Any, Any]) -> dict[str, Any]:
         "epoch": epoch,
         "epochs": epochs,
         # training time alone: validation comes on top
-        "seconds_left": seconds * max(0, epochs - epoch) if epochs is not None and seconds is not None else None,
+        "seconds_left": None if epochs is None or seconds is None else seconds * max(0, epochs - epoch),
         "folder": run["folder"],
         "problem": run["problem"] or None,
         "command": run["command"],
     }
-
-
-def _epochs_done(folder: str) -> tuple[int, float | None]:
-    """Number of epochs in metrics.csv, and their mean seconds."""
-    try:
-        metrics = read_metrics(Path(folder))
-        return int(metrics["epoch"].iloc[-1]) + 1, float(metrics["epoch_seconds"].mean())
-    except (RunFileError, KeyError, IndexError, ValueError):
-        return 0, None

@@ -1,6 +1,5 @@
 """From runs to rows: all seeds of one configuration make one row, with notes on what the rows do not show. No torch."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from cnnzoo.results.load import SETTING, setting_keys
+from cnnzoo.results.load import SETTING, settings_of
 from cnnzoo.results.settings import as_key, as_text, class_name, differing, is_absent, short_names
 from cnnzoo.results.stats import t_half_width
 
@@ -37,9 +36,9 @@ class Table:
 def build_table(runs: pd.DataFrame) -> Table:
     """Group the completed runs of `load_results` by everything but the seed; all others end up in the notes."""
     completed = runs[runs["status"] == "completed"]
-    row = completed.groupby(GROUP, sort=False).ngroup()
+    completed = completed.assign(row=completed.groupby(GROUP, sort=False).ngroup())
     # The latest of each seed: copies would make the spread too small.
-    latest = completed.assign(row=row).sort_values("finished", kind="stable", na_position="first")
+    latest = completed.sort_values("finished", kind="stable", na_position="first")
     copied = latest.duplicated(["row", "seed"], keep="last")
     counted = latest[~copied].sort_values(["row", "seed"], kind="stable")
     rows = _summarize(counted, name_configurations(completed))
@@ -57,38 +56,27 @@ def name_configurations(runs: pd.DataFrame) -> pd.DataFrame:
         Columns `label`, such as `resnet (lr=0.1)`, and `differs`, a dict such as `{"optimizer.lr": 0.1}`; the index is
         (dataset, model, settings).
     """
-    firsts = runs.drop_duplicates(GROUP)
     named: dict[Any, tuple[str, dict[str, Any]]] = {}
-    for (dataset, model), family in firsts.groupby(["dataset", "model"], sort=False):
+    for (dataset, model), family in runs.drop_duplicates(GROUP).groupby(["dataset", "model"], sort=False):
+        named[dataset, model, ""] = f"{model} (configuration unknown)", {}
         known = family[family["settings"] != ""]
-        keys = differing(settings_of(known)) if len(known) > 1 else []
-        for digest, found in zip(known["settings"], label(str(model), settings_of(known)[keys]), strict=True):
+        settings = settings_of(known)
+        for digest, found in zip(known["settings"], label(str(model), settings[differing(settings)]), strict=True):
             named[dataset, model, digest] = found
-        if len(known) < len(family):
-            named[dataset, model, ""] = f"{model} (configuration unknown)", {}
     index = pd.MultiIndex.from_tuples(list(named), names=GROUP)
     return pd.DataFrame(list(named.values()), index=index, columns=["label", "differs"], dtype=object)
 
 
-def settings_of(runs: pd.DataFrame) -> pd.DataFrame:
-    """The settings without the seed, one column a dotted key."""
-    keys = setting_keys(runs)
-    return runs[[f"{SETTING}{key}" for key in keys]].set_axis(keys, axis="columns")
-
-
 def label(model: str, settings: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name each row of `settings` by all of its columns; also yields the row as a dict, with classes by their names."""
-    columns = {}
-    texts = {}
+    values, texts = {}, {}
     for key in settings.columns.tolist():
-        values = settings[key].tolist()
-        columns[key] = _if_distinct([class_name(key, value) for value in values], values)
-        texts[key] = _if_distinct(
-            [as_text(value, digits=4) for value in columns[key]], list(map(as_text, columns[key]))
-        )
-    names = short_names(columns)
+        whole = settings[key].tolist()
+        values[key] = _if_distinct([class_name(key, value) for value in whole], whole)
+        texts[key] = _if_distinct([as_text(v, digits=4) for v in values[key]], [as_text(v) for v in values[key]])
+    names = short_names(values)
     for i in range(len(settings)):
-        differs = {key: values[i] for key, values in columns.items() if not is_absent(values[i])}
+        differs = {key: found[i] for key, found in values.items() if not is_absent(found[i])}
         words = ", ".join(f"{names[key]}={texts[key][i]}" for key in differs)
         yield f"{model} ({words})" if words else model, differs
 
@@ -98,27 +86,24 @@ def _if_distinct(short: list[Any], whole: list[Any]) -> list[Any]:
 
 
 def _summarize(runs: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
-    groups = runs.groupby("row")
-    known = [*GROUP, "params", "macs", *(key for key in runs.columns.tolist() if key.startswith("published_"))]
-    first = groups[known].first()
-    mean = groups[
-        ["val_accuracy", "test_accuracy", "val_loss", "test_loss", "train_seconds", "images_per_second"]
-    ].mean()
-    std = groups[["val_accuracy", "test_accuracy"]].std()
-    half_width = _half_width(std["test_accuracy"], groups["test_accuracy"].count())
+    groups = runs.drop(columns=runs.filter(regex=f"^{SETTING}").columns).groupby("row")
+    first = groups.first().join(names, on=GROUP)
+    mean, std = groups.mean(numeric_only=True), groups.std(numeric_only=True)
+    seeds = runs["seed"].astype(object).where(runs["seed"].notna(), None)
+    n = groups["test_accuracy"].count()
+    half_width = t_half_width(std["test_accuracy"], n).where(n > 2)
     ranked = runs.dropna(subset="test_accuracy").sort_values("test_accuracy", kind="stable")
     ranked = ranked[ranked.duplicated("row", keep=False)]  # of one run there is no best and no worst
     best = ranked.drop_duplicates("row", keep="last").set_index("row")
     worst = ranked.drop_duplicates("row", keep="first").set_index("row")
-    named = names.reindex(pd.MultiIndex.from_frame(first[GROUP])).set_index(first.index)
     return pd.DataFrame(
         {
             "model": first["model"],
-            "label": named["label"],
+            "label": first["label"],
             "dataset": first["dataset"],
-            "differs": named["differs"],
+            "differs": first["differs"],
             "n": groups.size(),
-            "seeds": [[None if is_absent(seed) else seed for seed in seeds] for seeds in _lists(groups, "seed")],
+            "seeds": seeds.groupby(runs["row"]).agg(list),
             "val_accuracy_mean": mean["val_accuracy"],
             "val_accuracy_std": std["val_accuracy"],
             "test_accuracy_mean": mean["test_accuracy"],
@@ -145,36 +130,26 @@ def _summarize(runs: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
             "device": _joined(groups["device"]),
             "precision": _joined(groups["precision"]),
             "settings": first["settings"],
-            "folders": _lists(groups, "folder"),
+            "folders": groups["folder"].agg(list),
             "published_epochs": first["published_epochs"],
         },
         index=first.index,
     )
 
 
-def _lists(groups: Any, key: str) -> list[list[Any]]:
-    return [values.tolist() for _, values in groups[key]]
-
-
-def _half_width(std: "pd.Series[float]", n: "pd.Series[int]") -> "pd.Series[float]":
-    """Of the 95 % confidence interval of the mean, from three values on."""
-    half = t_half_width(std, n) if (n > 2).any() else std  # scipy: only if there is something to estimate
-    return pd.Series(half, index=n.index).where(n > 2)
-
-
 def _joined(groups: Any) -> "pd.Series[Any]":
     """Each group's value; `a / b` where there are several."""
     found: pd.Series[Any] = groups.first().astype(object)
     for row, values in _several(groups):
-        found[row] = " / ".join(sorted(set(map(str, values.dropna()))))
+        found[row] = " / ".join(sorted(map(str, values.dropna().unique())))
     return found
 
 
 def _several(groups: Any, dropna: bool = True) -> Iterator[tuple[int, "pd.Series[Any]"]]:
     """The groups that have more than one value."""
     mixed = groups.nunique(dropna=dropna) > 1
-    if mixed.any():
-        yield from ((row, values) for row, values in groups if mixed[row])
+    for row in mixed.index[mixed]:
+        yield row, groups.get_group(row)
 
 
 # Notes.
@@ -220,39 +195,33 @@ def _mixed_within_row(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
         "published_source": "sources of published figures",
         "published_test_accuracy": "published accuracies",
     }
-    labels = rows["label"].to_dict()
     for key, plural in kinds.items():
         for row, values in _several(runs.groupby("row")[key], dropna=False):
-            seen = Counter(_abbreviated(value) for value in values)
-            parts = ", ".join(f"{value} (n={count})" for value, count in seen.most_common())
-            yield f"{labels[row]}: mixed {plural}: {parts}"
-
-
-def _abbreviated(value: Any) -> str:
-    """A value in a sentence; ten digits of a git commit do."""
-    return "unknown" if is_absent(value) else re.sub(r"\b([0-9a-f]{10})[0-9a-f]{30}\b", r"\1", str(value))
+            texts = values.astype(object).where(values.notna(), "unknown").astype(str)
+            texts = texts.str.replace(r"\b([0-9a-f]{10})[0-9a-f]{30}\b", r"\1", regex=True)  # a git commit
+            parts = ", ".join(f"{text} (n={n})" for text, n in Counter(texts).most_common())
+            yield f"{rows['label'][row]}: mixed {plural}: {parts}"
 
 
 def _mixed_versions(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
-    labels = rows["label"].to_dict()
-    items = runs["versions"].map(lambda versions: tuple(sorted(versions.items())))
-    for row, found in _several(items.groupby(runs["row"])):
-        versions = pd.DataFrame([dict(items) for items in found])
-        mixed = {package: sorted(set(versions[package].dropna())) for package in sorted(versions.columns.tolist())}
-        parts = ", ".join(f"{p} {' / '.join(several)}" for p, several in mixed.items() if len(several) > 1)
-        if parts:
-            yield f"{labels[row]}: mixed versions: {parts}"
+    versions = pd.DataFrame(runs["versions"].tolist(), index=runs.index).sort_index(axis="columns")
+    groups = versions.groupby(runs["row"])
+    mixed = groups.nunique() > 1
+    for row, packages in mixed[mixed.any(axis="columns")].iterrows():
+        found = groups.get_group(row).loc[:, packages]
+        parts = ", ".join(f"{name} {' / '.join(sorted(found[name].dropna().unique()))}" for name in found)
+        yield f"{rows['label'][row]}: mixed versions: {parts}"
 
 
 def _differs_from_published(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
-    other_size = (rows["params"] != rows["published_params"]).fillna(False)
-    for row in rows[other_size].itertuples():
+    for row in rows[(rows["params"] != rows["published_params"]).fillna(False)].itertuples():
         yield f"{row.label}: {row.params:,} parameters, published are {row.published_params:,}"
-    labels, published = rows["label"].to_dict(), rows["published_epochs"].to_dict()
-    other_length = (runs["epochs"] != runs["row"].map(rows["published_epochs"])).fillna(False)
-    for number, epochs in runs[other_length].groupby("row")["epochs"]:
-        lengths = " / ".join(map(str, sorted(set(epochs))))
-        yield f"{labels[number]}: trained for {lengths} epochs, the published figures are after {published[number]}"
+    runs = runs.assign(published=runs["row"].map(rows["published_epochs"]))
+    for (row, published), found in runs[(runs["epochs"] != runs["published"]).fillna(False)].groupby(
+        ["row", "published"]
+    ):
+        epochs = " / ".join(map(str, sorted(found["epochs"].unique())))
+        yield f"{rows['label'][row]}: trained for {epochs} epochs, the published figures are after {published}"
 
 
 def _two_seeds(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
@@ -264,10 +233,10 @@ def _two_seeds(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _networks_also_differ(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
-    firsts = runs.drop_duplicates("row").set_index("row")
-    for dataset, family in rows[rows["settings"] != ""].groupby("dataset"):
-        shown = {key for differs in family["differs"] for key in differs}
-        keys = differing(settings_of(firsts.loc[family.index]))
+    firsts = runs[runs["settings"] != ""].drop_duplicates("row")
+    for dataset, family in firsts.groupby("dataset"):
+        shown = {key for differs in rows["differs"][family["row"]] for key in differs}
+        keys = differing(settings_of(family))
         hidden = [key for key in keys if not key.startswith("model.") and key not in shown]
         if hidden:
             names = ", ".join(key.removesuffix("._target_") for key in hidden)

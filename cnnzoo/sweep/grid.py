@@ -15,7 +15,7 @@ from cnnzoo.config.command import Reported
 from cnnzoo.console import set_up_logging
 from cnnzoo.errors import UserError
 from cnnzoo.sweep.job import compose_job
-from cnnzoo.sweep.launch import report_failures, run_jobs
+from cnnzoo.sweep.loop import report_failures, run_jobs
 
 
 def sweep(settings: Mapping[str, Any], arguments: Sequence[str], config: DictConfig, context: HydraContext) -> None:

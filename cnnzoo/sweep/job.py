@@ -16,7 +16,7 @@ from cnnzoo.config.compose import from_dict, to_config
 from cnnzoo.console import set_up_logging
 from cnnzoo.io import write_atomically
 from cnnzoo.results.run_folder import read_result
-from cnnzoo.sweep.devices import share_device, wait_for_device
+from cnnzoo.sweep.device_claims import share_device, wait_for_device
 from cnnzoo.sweep.trial import Trial
 
 log = logging.getLogger(__name__)

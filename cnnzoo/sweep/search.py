@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnzoo.config import CONF_DIR, identity
 from cnnzoo.config.compose import to_config
-from cnnzoo.config.explain import explain
+from cnnzoo.config.hydra_errors import explain
 from cnnzoo.console import set_up_logging
 from cnnzoo.errors import UserError
 from cnnzoo.io import exclusive_lock
@@ -27,7 +27,7 @@ from cnnzoo.results import render
 from cnnzoo.results.run_folder import read_result
 from cnnzoo.results.settings import differences, flatten, short_names
 from cnnzoo.sweep.job import Job, compose_job
-from cnnzoo.sweep.launch import run_jobs
+from cnnzoo.sweep.loop import run_jobs
 from cnnzoo.sweep.trial import Trial, make_pruner
 
 if TYPE_CHECKING:

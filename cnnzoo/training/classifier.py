@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cnnzoo.config import Config, config_hash, identity
 from cnnzoo.data.batches import epoch_generator
-from cnnzoo.data.module import steps_until
+from cnnzoo.data.loaders import steps_until
 from cnnzoo.errors import UserError
 from cnnzoo.training.freezing import freeze_parameters
 from cnnzoo.training.mixing import build_mixing

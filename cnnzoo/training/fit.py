@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
-from cnnzoo.config import Config, config_hash, instantiate
+from cnnzoo.config import Config, instantiate
 from cnnzoo.console import console
 from cnnzoo.data.batches import BatchLoader
 from cnnzoo.data.dataset import Dataset
-from cnnzoo.data.module import DataModule, eval_loader
+from cnnzoo.data.loaders import DataModule, eval_loader
 from cnnzoo.errors import UserError
 from cnnzoo.nn.speed import speed_up
 from cnnzoo.training.callbacks import Compilation, LogFile, MetricsCsv, ProgressBar, Row, StopOnNaN, Throughput
+from cnnzoo.training.checkpoints import check_same_run, checkpoint_callbacks
 from cnnzoo.training.classifier import Classifier
 from cnnzoo.training.devices import disable_malloc_trim, resolve_precision, synchronize, training_device
 from cnnzoo.training.loggers import open_loggers
@@ -67,7 +67,7 @@ def fit(model: nn.Module, dataset: Dataset, config: Config, folder: Path, callba
     last = folder / "checkpoints" / "last.ckpt"
     resumes = last.is_file()
     if resumes:
-        _check_same_run(last, config)
+        check_same_run(last, config)
         log.info("resuming from %s", last)
     disable_malloc_trim()
     model = speed_up(model)
@@ -88,7 +88,7 @@ def fit(model: nn.Module, dataset: Dataset, config: Config, folder: Path, callba
                 StopOnNaN(metrics),
                 LogFile(folder / "run.log"),
                 Compilation(config.trainer),
-                *_checkpoints(folder / "checkpoints", config, validates=validates),
+                *checkpoint_callbacks(folder / "checkpoints", config, validates=validates),
                 *_configured_callbacks(config),
                 *callbacks,
                 *([ProgressBar()] if config.trainer.progress_bar and console.is_terminal else []),
@@ -125,27 +125,6 @@ def fit(model: nn.Module, dataset: Dataset, config: Config, folder: Path, callba
     )
 
 
-def _checkpoints(folder: Path, config: Config, validates: bool) -> list[ModelCheckpoint]:
-    """`best.ckpt`, of the epoch with the highest validation accuracy, else of the last one; `last.ckpt`, to resume."""
-    best = ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        mode="max",
-        monitor="val_accuracy" if validates else None,
-        every_n_epochs=1 if validates else config.trainer.epochs,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    last = ModelCheckpoint(
-        dirpath=folder,
-        filename="last",
-        every_n_epochs=config.trainer.checkpoint_every_n_epochs,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    return [best, last]
-
-
 def _configured_callbacks(config: Config) -> list[pl.Callback]:
     return [
         instantiate(pl.Callback, f"callbacks.{name}", node, trusted_packages=config.trusted_packages)
@@ -178,17 +157,3 @@ def _initialize(model: nn.Module, dataset: Dataset, config: Config, device: torc
     initialize(eval_loader(dataset, dataset.train, config))
     synchronize(device)
     return time.perf_counter() - started
-
-
-def _check_same_run(checkpoint: Path, config: Config) -> None:
-    try:
-        made_by = torch.load(checkpoint, map_location="cpu", weights_only=True)["hyper_parameters"]["config_hash"]
-    except Exception as error:
-        raise UserError(
-            f"{checkpoint} cannot be read ({type(error).__name__}). Start this run over with rerun=true."
-        ) from error
-    if made_by != config_hash(config):
-        raise UserError(
-            f"{checkpoint} was made by another configuration ({made_by}, this one is {config_hash(config)})."
-            " Start this run over with rerun=true."
-        )

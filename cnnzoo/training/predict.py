@@ -1,7 +1,6 @@
 """Logits of a network over a split, and the metrics that follow from them."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,8 +11,9 @@ from torch import Tensor, nn
 from cnnzoo.config import Config
 from cnnzoo.data.batches import BatchLoader
 from cnnzoo.data.dataset import Dataset
-from cnnzoo.data.module import eval_loader
+from cnnzoo.data.loaders import eval_loader
 from cnnzoo.training.devices import disable_malloc_trim, synchronize
+from cnnzoo.training.tta import tta_views
 
 
 @dataclass(frozen=True)
@@ -71,30 +71,11 @@ def predict(model: nn.Module, loader: BatchLoader, tta: str = "none") -> Predict
     synchronize(loader.split.device)
     started = time.perf_counter()
     outputs = [
-        (sum(share * model.forward(view) for share, view in views(images, tta)), labels) for images, labels in loader
+        (sum(share * model.forward(view) for share, view in tta_views(images, tta)), labels)
+        for images, labels in loader
     ]
     logits, labels = zip(*outputs, strict=True)
     result = torch.cat(logits).float().cpu(), torch.cat(labels).cpu()
     seconds = time.perf_counter() - started
     model.train(was_training)
     return Predictions(*result, seconds)
-
-
-def views(images: Tensor, tta: str) -> Iterator[tuple[float, Tensor]]:
-    """Yield views of images `[N, C, H, W]`, each with its share in the mean.
-
-    "none": the images; "mirror": half of them, half of their mirror images; "mirror_translate": half of that, half of
-    the same for images moved by one pixel along the diagonal, down and up (Jordan 2024, section 3.5,
-    https://arxiv.org/abs/2404.00498).
-    """
-    if tta == "none":
-        yield 1.0, images
-        return
-    shifted = []
-    if tta == "mirror_translate":
-        height, width = images.shape[2:]
-        padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
-        shifted = [padded[:, :, :height, :width], padded[:, :, 2:, 2:]]
-    for share, view in [(0.5 if shifted else 1.0, images), *((0.25, view) for view in shifted)]:
-        yield share / 2, view
-        yield share / 2, view.flip(3)

@@ -49,9 +49,7 @@ def context(small: Callable[..., BenchConfig], dataset: Dataset) -> Callable[...
     """The context of the small benchmark with more overrides, and `dataset` as its images."""
 
     def make(*overrides: str) -> Context:
-        context = Context(small(*overrides), [*SMALL, *overrides])
-        context.dataset = dataset
-        return context
+        return Context(small(*overrides), dataset)
 
     return make
 

@@ -1,11 +1,11 @@
-"""The images that are measured, and the overrides that `cnnzoo.run` takes."""
+"""The images that are measured."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from cnnzoo.bench.context import Context, load_images
+from cnnzoo.bench.context import Context
 from cnnzoo.config.schema import BenchConfig
 
 Small = Callable[..., BenchConfig]
@@ -22,10 +22,10 @@ Small = Callable[..., BenchConfig]
 def test_random_images_instead_of_missing_ones(
     overrides: list[str], expected: str, shape: tuple[int, ...], small: Small
 ) -> None:
-    dataset, images = load_images(small(*overrides))
-    assert images == expected
-    assert dataset.train.shape[1:] == shape
-    assert dataset.train.in_memory().images.dtype == torch.uint8
+    context = Context(small(*overrides))
+    assert context.dataset.train.shape[1:] == shape
+    assert context.dataset.train.in_memory().images.dtype == torch.uint8
+    assert context.images == expected
 
 
 def test_context_reads_images_once(small: Small) -> None:
@@ -33,16 +33,3 @@ def test_context_reads_images_once(small: Small) -> None:
     assert context.images == "auto"
     assert context.dataset is context.dataset
     assert context.images == "dataset"
-
-
-def test_run_overrides(small: Small) -> None:
-    overrides = [
-        "model=resnet",
-        "what=startup",
-        "rounds=1",
-        "out=x",
-        "+extra.steps=3",
-        "format=json",
-        "warmup.epochs=1",
-    ]
-    assert Context(small(), overrides).run_overrides == ["model=resnet", "+extra.steps=3", "warmup.epochs=1"]

@@ -1,4 +1,4 @@
-"""The section `parallel`."""
+"""The script's section `parallel`."""
 
 import statistics
 import time
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from cnnzoo.bench import parallel
+from benchmarks import parallel
 from cnnzoo.bench.context import Context
 from cnnzoo.config.schema import BenchConfig
 from cnnzoo.errors import UserError
@@ -21,7 +21,7 @@ def threads() -> Iterator[int]:
 
 
 def test_section(context: Callable[..., Context]) -> None:
-    entries = parallel.measure_parallel_runs(context("parallel=[2,1]"))["contestants"]
+    entries = parallel.measure_parallel_runs(context(), [1, 2])["contestants"]
     assert list(entries) == ["1", "2"]
     one, two = entries["1"]["rounds"], entries["2"]["rounds"]
     assert entries["2"]["gain"] == pytest.approx(statistics.median(b / a for a, b in zip(one, two, strict=True)))
@@ -30,13 +30,11 @@ def test_section(context: Callable[..., Context]) -> None:
 def test_process_trains_with_its_threads(small: Callable[..., BenchConfig], threads: int) -> None:
     parallel.prepare(small())
     started = time.perf_counter()
-    begin, end, images = parallel.train(1)
+    begin, end = parallel.train(1)
     assert started < begin < end < time.perf_counter()
-    assert images == 8
     assert torch.get_num_threads() == 1
 
 
 def test_failure_in_a_process_is_raised(context: Callable[..., Context]) -> None:
-    overrides = ("parallel=[1]", "optimizer=sgd", "optimizer.lr=-1")
     with pytest.raises(UserError, match="Invalid learning rate"):
-        parallel.measure_parallel_runs(context(*overrides))
+        parallel.measure_parallel_runs(context("optimizer=sgd", "optimizer.lr=-1"), [1])

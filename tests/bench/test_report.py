@@ -21,7 +21,7 @@ def test_tables() -> None:
         "steps": 20,
         "command": "python -m cnnzoo.bench",
         "git_commit": "abc",
-        "sections": {"training": training, "memory": section("bytes", {"cnnzoo": [3 * 2**20]})},
+        "sections": {"training": training, "memory": section("MiB", {"cnnzoo": [2500.4]})},
     }
     lines = markdown(result).splitlines()
     assert lines[0] == (
@@ -32,5 +32,5 @@ def test_tables() -> None:
     assert rows[2] == ["cnnzoo", "2,000 (1,000–3,000)", "1", "0.123"]
     assert rows[3] == ["tutorial", "1,000 (500–1,000)", "2 (2–3)", "12"]
     assert rows[4] == ["", "MiB"]
-    assert rows[6] == ["cnnzoo", "3 (3–3)"]
+    assert rows[6] == ["cnnzoo", "2,500 (2,500–2,500)"]
     assert lines[-1] == "`python -m cnnzoo.bench` at abc"

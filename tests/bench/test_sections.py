@@ -1,4 +1,4 @@
-"""`cnnzoo.bench.bench`: the sections and what is recorded with them."""
+"""`cnnzoo.bench`: the sections and what is recorded with them."""
 
 import inspect
 import json
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks import roofline
 from cnnzoo import bench
-from cnnzoo.bench import training
 from cnnzoo.bench.context import Context
 from cnnzoo.config.schema import BenchConfig
 from cnnzoo.errors import UserError
@@ -24,6 +24,15 @@ def test_every_section_takes_a_context(path: str) -> None:
     assert parameter.annotation is Context
 
 
+def test_only_named_sections_are_measured(small: Callable[..., BenchConfig]) -> None:
+    sections: bench.Sections = {
+        "a": lambda context: {"value": 1},
+        "b": lambda context: {"value": context.config.rounds},
+    }
+    assert bench.measure(small("what=b", "rounds=7"), sections)["sections"] == {"b": {"value": 7}}
+    assert bench.measure(small("what=all"), sections)["sections"] == {"a": {"value": 1}, "b": {"value": 2}}
+
+
 def test_result_has_the_form_of_committed_ones(
     small: Callable[..., BenchConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -33,8 +42,10 @@ def test_result_has_the_form_of_committed_ones(
     committed = json.loads((RESULTS / "training-resnet-cpu.json").read_text(encoding="utf-8"))
     names = [name for name in committed["sections"]["training"]["contestants"] if "compiled" not in name]
     rates = dict.fromkeys(("fp32_flops_per_second", "bf16_flops_per_second", "copy_bytes_per_second"), 1.0)
-    monkeypatch.setattr(training, "device_rates", lambda device: rates)
-    result = bench.bench(small("rounds=1", f"contestants=[{','.join(names)}]"), command="python -m cnnzoo.bench")
+    monkeypatch.setattr(roofline, "device_rates", lambda device: rates)
+    sections: bench.Sections = {"training": roofline.measure_roofline}
+    config = small("rounds=1", f"contestants=[{','.join(names)}]")
+    result = bench.measure(config, sections, command="python -m cnnzoo.bench")
     for section in (committed["sections"]["training"], committed["sections"]["training"].get("ratios", {})):
         for node in (section.get("contestants", {}), section):
             for name in [name for name in node if "compiled" in name]:
@@ -45,7 +56,7 @@ def test_result_has_the_form_of_committed_ones(
 
 def test_unknown_section(small: Callable[..., BenchConfig]) -> None:
     with pytest.raises(UserError, match="Did you mean 'training'"):
-        bench.bench(small("what=trainning"))
+        bench.measure(small("what=trainning"))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +70,7 @@ def test_unknown_section(small: Callable[..., BenchConfig]) -> None:
         ("workers=-1", "workers=-1"),
         ("eval_images=0", "eval_images=0"),
         ("eval_batch_sizes=[]", "eval_batch_sizes="),
-        ("parallel=[1,0]", "parallel="),
+        ("eval_batch_sizes=[1,0]", "eval_batch_sizes="),
     ],
 )
 def test_bad_value(override: str, message: str, small: Callable[..., BenchConfig]) -> None:

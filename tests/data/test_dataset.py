@@ -14,8 +14,9 @@ from torchvision.datasets import CIFAR10
 from cnnzoo.config import Config, compose
 from cnnzoo.data import memory
 from cnnzoo.data.batches import BatchLoader
-from cnnzoo.data.dataset import Dataset, channel_statistics, load_dataset, split_indices
+from cnnzoo.data.dataset import Dataset, channel_statistics, load_dataset
 from cnnzoo.data.images import Images, StreamedImages
+from cnnzoo.data.splits import random_split_indices
 from cnnzoo.errors import UserError
 
 
@@ -46,7 +47,7 @@ def test_cifar10_is_the_published_one(config: Callable[..., Config], cifar10: Pa
 
 
 def test_split_equals_random_split() -> None:
-    train, val = split_indices(50_000, 5_000, 42)
+    train, val = random_split_indices(50_000, 5_000, 42)
     assert (train.tolist(), val.tolist()) == published_split()
 
 

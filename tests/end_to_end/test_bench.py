@@ -1,6 +1,8 @@
-"""`python -m cnnzoo.bench` as a user types it."""
+"""`python -m cnnzoo.bench` and `benchmarks/scaling.py` as a user types them."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -31,17 +33,22 @@ def test_training(cnnzoo: Command, tmp_path: Path) -> None:
     ours, theirs = (section["contestants"][name]["rounds"] for name in ("cnnzoo", "tutorial"))
     assert section["ratios"]["tutorial"]["rounds"] == pytest.approx([a / b for a, b in zip(ours, theirs, strict=True)])
     assert section["best_bare"] == "bare_bf16"
+    assert result["command"].startswith("python -m cnnzoo.bench dataset=digits ")
     assert "contestants=[cnnzoo,tutorial,bare_bf16]" in result["command"]
 
 
-def test_sweep_skips_pretended_runs(cnnzoo: Command) -> None:
-    done = cnnzoo("bench", *SMALL, "what=sweep_size", "sweep_sizes=[2]")
+def test_sweep_skips_pretended_runs(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "scaling.py"
+    options = [*SMALL, "what=sweep_size", "sweep_sizes=[2]", "format=json"]
+    done = subprocess.run([sys.executable, script, *options], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "**sweep_size**, s" in done.stdout
+    result = json.loads(done.stdout)
+    assert result["sections"]["sweep_size"]["contestants"]["2"]["median"] > 0
+    assert result["command"].startswith("python benchmarks/scaling.py dataset=digits ")
 
 
 def test_run_exits_after_first_step(cnnzoo: Command) -> None:
-    done = cnnzoo("run", *RUN, "+callbacks.exit._target_=cnnzoo.bench.startup.ExitAfterFirstStep")
+    done = cnnzoo("run", *RUN, "+callbacks.exit._target_=benchmarks.startup.ExitAfterFirstStep")
     assert done.returncode == 0, done.stderr
     assert "epoch 1" not in done.stderr
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cnnzoo import figures
 from cnnzoo.data.dataset import load_dataset
-from cnnzoo.data.module import train_loader
+from cnnzoo.data.loaders import train_loader
 from cnnzoo.figures import data
 
 NAMES = ["images", "augmented", "balance", "channels"]

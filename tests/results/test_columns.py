@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from cnnzoo.errors import UserError
-from cnnzoo.results.columns import COLUMNS, agreements, as_dicts, choose, fit, order
+from cnnzoo.results.columns import COLUMNS, agreements, as_grid, choose, fit, order
 from cnnzoo.results.load import load_results
-from cnnzoo.results.render import Grid
 from cnnzoo.results.table import Table, build_table
 from tests.factories import write_completed, write_two_networks
 
@@ -52,8 +51,7 @@ def test_all_columns(table: Table) -> None:
 def test_named_columns(table: Table) -> None:
     rows = order(table.rows, table.runs)
     shown = choose(["model", "optimizer.lr", "optimizer", "dataset.mean", "test_loss_mean"], rows, table.runs)
-    cells = [[column.show(row) for column in shown] for row in as_dicts(rows)]
-    assert cells[0] == ["vgg", "0.1", "SGD", "null", "0.32"]
+    assert as_grid(shown, rows).body[0] == ["vgg", "0.1", "SGD", "null", "0.32"]
     for name, message in (
         ("modle", "modle: no such column. Did you mean 'model'?"),
         ("optimizer.lrr", "Did you mean 'optimizer.lr'?"),
@@ -67,7 +65,7 @@ def test_named_columns(table: Table) -> None:
 def test_cells(table: Table) -> None:
     rows = order(table.rows, table.runs)
     shown = {column.key: column for column in choose(["all"], rows, table.runs)}
-    vgg, resnet, _ = as_dicts(rows)
+    vgg, resnet, _ = rows.to_dict("records")
     assert shown["test"].show(resnet) == "91.00 ± 0.20"
     assert shown["test"].show(vgg) == "95.00"
     assert shown["ci"].show(resnet) == "90.50 to 91.50"
@@ -83,8 +81,7 @@ def test_cells(table: Table) -> None:
 
 def test_a_narrow_window_shows_the_most_important_columns(table: Table) -> None:
     columns = choose(None, table.rows, table.runs)
-    body = [[column.show(row) for column in columns] for row in as_dicts(table.rows)]
-    grid = Grid("", [column.title for column in columns], body, [column.is_text for column in columns])
+    grid = as_grid(columns, table.rows)
     kept, hidden = fit(columns, grid, 60)
     keys = [column.key for column in kept]
     assert keys[:4] == ["model", "n", "test", "ci"]

@@ -125,7 +125,7 @@ def test_an_unreadable_folder_is_named(runs: Path, monkeypatch: pytest.MonkeyPat
 
     def refuse(folder: str) -> Any:
         if folder == str(locked):
-            raise PermissionError
+            raise PermissionError(13, "Permission denied", folder)
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)

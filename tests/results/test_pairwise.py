@@ -55,7 +55,7 @@ def test_t_tests_are_over_common_seeds(predicted: Path) -> None:
     found, _, _ = compare(predicted)
     accuracy = {model: [correct_of(predicted, model, seed).mean() for seed in (1, 2, 3)] for model in found}
     pairs = [("resnet", "densenet"), ("resnet", "vgg"), ("densenet", "vgg")]
-    p_t = holm([scipy.stats.ttest_rel(accuracy[a], accuracy[b]).pvalue for a, b in pairs])
+    p_t = holm(pd.Series([scipy.stats.ttest_rel(accuracy[a], accuracy[b]).pvalue for a, b in pairs]))
     for (a, b), expected in zip(pairs, p_t, strict=True):
         differences = np.subtract(accuracy[a], accuracy[b])
         std = differences.std(ddof=1)

@@ -3,9 +3,7 @@
 import pandas as pd
 import pytest
 
-from cnnzoo.config import compose, identity
 from cnnzoo.errors import UserError
-from cnnzoo.results.run_folder import read_config, write_config
 from cnnzoo.results.settings import (
     ABSENT,
     Filter,
@@ -14,7 +12,6 @@ from cnnzoo.results.settings import (
     differences,
     differing,
     flatten,
-    identity_of,
     short_names,
 )
 
@@ -94,45 +91,3 @@ def test_filter(text: str, value: object, accepted: bool) -> None:
 def test_filter_has_a_form() -> None:
     with pytest.raises(UserError, match=r"resnet: expected a filter, KEY=VALUE"):
         Filter("resnet")
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [[], ["model=densenet", "optimizer=adam"], ["dataset=digits", "tta=mirror", "warmup.epochs=2", "paths.data=/x/y"]],
-)
-def test_identity_of_a_config_file_is_the_runs(overrides: list[str], tmp_path) -> None:  # type: ignore[no-untyped-def]
-    config = compose(overrides)
-    write_config(tmp_path, config)
-    assert identity_of(read_config(tmp_path)) == identity(config)
-
-
-def test_identity_of_a_config_file_of_the_first_version() -> None:
-    """Where a standard data set lies was written in two places then."""
-    config = {
-        "name": "resnet",
-        "seed": 1,
-        "rerun": False,
-        "tta": "none",
-        "model": {"_target_": "ResNet"},
-        "dataset": {
-            "name": "cifar10",
-            "source": {"_target_": "torchvision_set", "name": "CIFAR10", "root": "/data"},
-            "root": "/data",
-            "resident": "auto",
-            "workers": 2,
-        },
-        "augmentation": {"flip": 0.5, "flip_mode": "random", "padding_mode": "reflect"},
-        "loss": {"label_smoothing": 0.1},
-        "trainer": {"max_epochs": 3, "compile_mode": "default", "progress_bar": True, "checkpoint_every_n_epochs": 1},
-        "logger": {"tensorboard": True},
-        "paths": {"data": "/data", "weights": "w", "outputs": "o"},
-        "published": {"model": "resnet"},
-    }
-    assert identity_of(config) == {
-        "seed": 1,
-        "model": {"_target_": "ResNet"},
-        "dataset": {"name": "cifar10", "source": {"_target_": "torchvision_set", "name": "CIFAR10"}},
-        "augmentation": {"flip": 0.5, "padding_mode": "reflect"},
-        "loss": {"label_smoothing": 0.1},
-        "trainer": {"max_epochs": 3},
-    }

@@ -4,6 +4,7 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.integrate
 import scipy.stats
@@ -99,8 +100,9 @@ def test_mcnemar_over_seeds_flips_the_sign_of_whole_images() -> None:
 
 
 def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.02, None, 0.04]) == [0.04, None, 0.04]
+    assert holm(pd.Series([0.01, 0.04, 0.03, 0.005])).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    untested = math.nan
+    assert holm(pd.Series([0.02, untested, 0.04])).tolist() == pytest.approx([0.04, untested, 0.04], nan_ok=True)
 
 
 def test_letters_of_a_chain() -> None:

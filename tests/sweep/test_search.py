@@ -25,7 +25,7 @@ from cnnzoo.errors import UserError
 from cnnzoo.io import exclusive_lock
 from cnnzoo.results.run_folder import read_metrics, read_result, write_config, write_result
 from cnnzoo.run import run
-from cnnzoo.sweep.launch import run_jobs as launch_jobs
+from cnnzoo.sweep.loop import run_jobs as launch_jobs
 from cnnzoo.sweep.space import read_overrides
 from cnnzoo.sweep.study import make_sampler
 

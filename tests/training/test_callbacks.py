@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from cnnzoo.config import Config
 from cnnzoo.data.dataset import Dataset
-from cnnzoo.data.module import eval_loader
+from cnnzoo.data.loaders import eval_loader
 from cnnzoo.errors import UserError
 from cnnzoo.nn.build import build_model
 from cnnzoo.training import devices

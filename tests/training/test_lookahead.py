@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 
-from cnnzoo.data.module import train_loader
+from cnnzoo.data.loaders import train_loader
 from cnnzoo.nn.build import build_model
 from cnnzoo.training.lookahead import Lookahead
 from cnnzoo.training.optimizers import build_optimizer

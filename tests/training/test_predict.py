@@ -10,7 +10,7 @@ from cnnzoo.data.batches import BatchLoader
 from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.images import Images
 from cnnzoo.nn.build import build_model
-from cnnzoo.training.predict import Predictions, evaluate, predict, views
+from cnnzoo.training.predict import Predictions, evaluate, predict
 
 
 def loader(images: Images) -> BatchLoader:
@@ -19,19 +19,6 @@ def loader(images: Images) -> BatchLoader:
 
 def random_images() -> Images:
     return Images(torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8), torch.arange(20))
-
-
-def test_views_are_weighted_as_published() -> None:
-    """Six views: half of the weight on the image in its place, half on the two shifts; each half mirrored."""
-    images = torch.arange(16.0).view(1, 1, 4, 4)
-    shares, seen = zip(*views(images, "mirror_translate"), strict=True)
-    assert shares == (0.25, 0.25, 0.125, 0.125, 0.125, 0.125)
-    padded = np.pad(images[0, 0].numpy(), 1, mode="reflect")
-    expected = [
-        image for plain in (images[0, 0].numpy(), padded[:4, :4], padded[2:, 2:]) for image in (plain, plain[:, ::-1])
-    ]
-    for ours, theirs in zip(seen, expected, strict=True):
-        np.testing.assert_array_equal(ours[0, 0], theirs)
 
 
 def test_mirrored_predictions_do_not_see_left_and_right() -> None:

@@ -1,8 +1,7 @@
-"""The loop of every sweep: skip finished runs, launch the rest, watch their folders, report from them."""
+"""Hydra's launchers: start jobs through whichever is chosen, and again where a process has died."""
 
 import copy
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,58 +11,16 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
-from cnnzoo.config.command import command_line
 from cnnzoo.config.resolvers import cuda_devices
 from cnnzoo.errors import UserError
-from cnnzoo.results.run_folder import is_running, read_result
+from cnnzoo.results.run_folder import is_running
 from cnnzoo.sweep.job import Job, job_overrides, quoted, run_job
-from cnnzoo.sweep.status import PlannedRun, SweepRecord, watched
+from cnnzoo.sweep.progress import SweepRecord
 
 log = logging.getLogger(__name__)
 
 
-def run_jobs(jobs: Sequence[Job], config: DictConfig, context: HydraContext) -> None:
-    """Do the runs that are not finished. How each one ended is in its folder.
-
-    Raises:
-        UserError: the launcher's settings cannot work.
-        Exception: whatever the launcher raises, if no run has begun.
-    """
-    _check_launcher(config)
-    unique = list({job.folder: job for job in jobs}.values())
-    todo = [job for job in unique if not job.is_finished]
-    if len(todo) < len(unique):
-        log.info("%d of %d runs are already finished (rerun=true trains again)", len(unique) - len(todo), len(unique))
-    if not todo:
-        return
-    record = SweepRecord(Path(config.hydra.sweep.dir).absolute())
-    planned = [PlannedRun(job.overrides, str(job.folder)) for job in todo]
-    with record.running(), watched(record.add(command_line(), planned), record, elsewhere=not _in_this_process(config)):
-        _launch(todo, record, config, context)
-
-
-def report_failures(jobs: Sequence[Job]) -> bool:
-    """Print to stderr which runs have no result, why, and how to repeat them; return whether there are any."""
-    failed = False
-    for job in dict.fromkeys(jobs):
-        result = read_result(job.folder) or {}
-        if result.get("status") in ("completed", "pruned"):
-            continue
-        failed = True
-        if result.get("status") == "failed":
-            reason = str(result.get("error")).removeprefix("UserError: ")
-        elif is_running(job.folder):
-            reason = f"Another process is already running this configuration: {job.folder}."
-        else:
-            reason = "Its process died before it had a result. The same command resumes it."
-        print(f"error: {reason}", file=sys.stderr)
-        if (job.folder / "run.log").is_file():
-            print(f"  its log: {job.folder / 'run.log'}", file=sys.stderr)
-        print(f"  again with: {job.command}", file=sys.stderr)
-    return failed
-
-
-def _launch(jobs: Sequence[Job], record: SweepRecord, config: DictConfig, context: HydraContext) -> None:
+def launch(jobs: Sequence[Job], record: SweepRecord, config: DictConfig, context: HydraContext) -> None:
     """Launch jobs until each has a result, or has died.
 
     Launchers that use processes raise when one dies, and some take the others' processes along. Those runs are
@@ -76,7 +33,7 @@ def _launch(jobs: Sequence[Job], record: SweepRecord, config: DictConfig, contex
     for job, file in files.items():
         job.write(file)
     device = {"JoblibLauncher": "share", "LocalLauncher": "wait"}.get(_launcher_name(config), "all")
-    elsewhere = not _in_this_process(config)
+    elsewhere = not runs_in_this_process(config)
 
     def crashed(some: Sequence[Job]) -> bool:
         since = time.time() - 0.1  # file systems round times
@@ -124,7 +81,7 @@ def _instantiate_launcher(folder: Path, config: DictConfig, context: HydraContex
     return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=run_job, config=config)
 
 
-def _check_launcher(config: DictConfig) -> None:
+def check_launcher(config: DictConfig) -> None:
     """Refuse settings with which the launcher would hang, or fail with an unhelpful message."""
     settings = config.hydra.launcher
     if _launcher_name(config) == "JoblibLauncher" and settings.n_jobs == 0:
@@ -142,7 +99,7 @@ def _launcher_name(config: DictConfig) -> str:
     return str(config.hydra.launcher._target_).rpartition(".")[2]
 
 
-def _in_this_process(config: DictConfig) -> bool:
+def runs_in_this_process(config: DictConfig) -> bool:
     # joblib starts no process for one run at a time
     name = _launcher_name(config)
     return name == "BasicLauncher" or (name == "JoblibLauncher" and config.hydra.launcher.n_jobs == 1)

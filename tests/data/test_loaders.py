@@ -9,7 +9,7 @@ from torch import Tensor
 from cnnzoo.config import Config
 from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.images import Images
-from cnnzoo.data.module import eval_loader, steps_until, train_loader
+from cnnzoo.data.loaders import eval_loader, steps_until, train_loader
 from cnnzoo.errors import UserError
 
 

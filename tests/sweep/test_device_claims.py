@@ -26,7 +26,7 @@ def claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Claim]:
 
     def start(how: str, **environment: str) -> "subprocess.Popen[str]":
         code = (
-            f"import os, sys; from cnnzoo.sweep.devices import {how}; {how}(); {how}()\n"
+            f"import os, sys; from cnnzoo.sweep.device_claims import {how}; {how}(); {how}()\n"
             "print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); sys.stdin.read()"
         )
         process = subprocess.Popen(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cnnzoo.results.run_folder import write_result
-from cnnzoo.sweep.status import PlannedRun, Progress, SweepRecord
+from cnnzoo.sweep.progress import PlannedRun, Progress, SweepRecord
 
 
 def test_progress(tmp_path: Path) -> None:
