@@ -68,13 +68,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    style = arguments.format or _format_of(arguments.out)
+    style, out = arguments.format, arguments.out
+    if style is None and out is not None:
+        style = {"markdown": "md", "htm": "html"}.get(out.suffix[1:], out.suffix[1:])
+        if style not in render.FORMATS:
+            formats = "|".join(render.FORMATS)
+            raise UserError(f"--out {out}: cannot tell the format from the name; add --format {formats}.")
     if arguments.transpose and style == "json":
         raise UserError("--transpose: JSON is a list of rows; use another --format.")
     for option in ("pivot", "diff", "status"):
         if getattr(arguments, option) and (arguments.tests or arguments.columns):
             raise UserError(f"--{option}: a table of its own; leave out --{'tests' if arguments.tests else 'columns'}.")
-    on_terminal = style is None and arguments.out is None and sys.stdout.isatty()
+    on_terminal = style is None and sys.stdout.isatty()
     folders, runs = find_runs(arguments.where or [name for name in arguments.diff or () if Path(name).is_dir()])
     if arguments.status:
         records, grids, notes = status(runs)
@@ -92,23 +97,13 @@ def _run(arguments: argparse.Namespace) -> None:
         print(*map(render.clean, notes), sep="\n", end="\n" if notes else "", file=sys.stderr)
         text = render.as_json(records) if style == "json" else render.as_csv(records, arguments.transpose)
     else:
-        text = {"tex": render.latex, "html": render.page}.get(str(style), render.markdown)(grids, notes)
-    if arguments.out is None:
+        text = {"tex": render.latex, "html": render.page}.get(style, render.markdown)(grids, notes)
+    if out is None:
         return print(text, end="")
     try:
-        write_atomically(arguments.out, text)
+        write_atomically(out, text)
     except OSError as error:
-        raise UserError(f"--out {arguments.out}: cannot be written: {error.strerror}.") from error
-
-
-def _format_of(out: Path | None) -> str | None:
-    """The format of a file by its suffix; None without a file."""
-    if out is None:
-        return None
-    suffix = {"markdown": "md", "htm": "html"}.get(out.suffix[1:], out.suffix[1:])
-    if suffix not in render.FORMATS:
-        raise UserError(f"--out {out}: cannot tell the format from the name; add --format {'|'.join(render.FORMATS)}.")
-    return suffix
+        raise UserError(f"--out {out}: cannot be written: {error.strerror}.") from error
 
 
 def _table(table: Table, arguments: argparse.Namespace, width: int | None) -> Output:
@@ -120,9 +115,10 @@ def _table(table: Table, arguments: argparse.Namespace, width: int | None) -> Ou
     if arguments.pivot:
         records, grid, notes = pivot(table, rows)
         return records, [grid], notes + table.notes
-    grids, notes = [], table.notes
+    matrices: list[render.Grid] = []
+    notes = table.notes
     if arguments.tests:
-        tested, grids, remarks = compare_pairs(rows, table.runs)
+        tested, matrices, remarks = compare_pairs(rows, table.runs)
         rows, notes = rows.join(tested), remarks + notes
     names = [name.strip() for name in arguments.columns.split(",")] if arguments.columns else None
     shown = columns.choose(names, rows, table.runs)
@@ -136,7 +132,7 @@ def _table(table: Table, arguments: argparse.Namespace, width: int | None) -> Ou
         if hidden:
             keys = ", ".join(column.key for column in hidden)
             notes = [f"columns that do not fit here (--columns {columns.ALL} shows them): {keys}", *notes]
-    return records, [grid, *grids], columns.agreements(rows, shown) + notes
+    return records, [grid, *matrices], columns.agreements(rows, shown) + notes
 
 
 if __name__ == "__main__":

@@ -83,10 +83,8 @@ _FIRST = ("model", "dataset", "n", "test", "ci", "letters_t", "letters_mcnemar",
 def choose(names: Sequence[str] | None, rows: pd.DataFrame, runs: pd.DataFrame) -> list[Column]:
     """The named columns, else those that are not empty. Settings that are named become columns of `rows`.
 
-    A name is a column's key, a key of the JSON output, or a key of the configuration such as `optimizer.lr`.
-
-    Raises:
-        UserError: there is no such column.
+    A name is a column's key, a key of the JSON output, or a key of the configuration such as `optimizer.lr`; raises
+    UserError if it is none of them.
     """
     available = [column for column in _COLUMNS if column.fields[0] in rows]
     if names == [ALL]:

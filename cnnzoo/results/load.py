@@ -66,8 +66,7 @@ def load_results(
 def find_runs(where: Sequence[str]) -> tuple[list[str], pd.DataFrame]:
     """The folders among the words of a command line, and the runs below them that pass the filters among them.
 
-    Raises:
-        UserError: no folder, no such folder, no runs in it, or a filter that no run can pass.
+    Raises UserError: no folder, no such folder, no runs in it, or a filter that no run can pass.
     """
     # a folder may have "=" in its name
     filters = [text for text in where if Filter.FORM.fullmatch(text) and not Path(text).exists()]
@@ -78,9 +77,6 @@ def find_runs(where: Sequence[str]) -> tuple[list[str], pd.DataFrame]:
     if runs.empty:
         raise UserError(f"{', '.join(folders)}: no runs there (folders with a config.yaml or result.json).")
     return folders, select(runs, filters)
-
-
-# Filters.
 
 
 def setting(runs: pd.DataFrame, key: str) -> list[Any]:
@@ -107,8 +103,7 @@ def settings_of(runs: pd.DataFrame) -> pd.DataFrame:
 def select(runs: pd.DataFrame, filters: Iterable[str]) -> pd.DataFrame:
     """The runs that pass all filters, and those that never finished and whose value is not known.
 
-    Raises:
-        UserError: a filter names a key that no run has, or a value that no run has.
+    Raises UserError: a filter names a key that no run has, or a value that no run has.
     """
     for chosen in map(Filter, filters if len(runs) else ()):
         values = pd.Series(setting(runs, chosen.key), index=runs.index, dtype=object)
@@ -126,9 +121,6 @@ def select(runs: pd.DataFrame, filters: Iterable[str]) -> pd.DataFrame:
         unfinished = runs["status"] != "completed" if chosen.key in _RESULT_ONLY else runs["settings"] == ""
         runs = runs[accepted | (unfinished & ~known)]
     return runs
-
-
-# Reading.
 
 
 def _walk(roots: Iterable[str]) -> dict[str, set[str] | None]:
@@ -155,7 +147,12 @@ def _read(folder: str, names: set[str] | None) -> dict[str, Any]:
     try:
         if names is None:
             raise RunFileError("the folder cannot be read (permissions?)")
-        return row | (_read_result(folder) if "result.json" in names else _read_unfinished(folder, names))
+        if "result.json" in names:
+            return row | _read_result(folder)
+        running, found = is_running(folder), _read_config(folder)
+        if "config.yaml" in names and not found and not running:
+            raise RunFileError("config.yaml is not one of cnnzoo's, or cut off")
+        return row | found | {"status": "running" if running else "unfinished"}
     except RunFileError as error:
         return row | {"status": "damaged", "problem": str(error)}
     except RecursionError:
@@ -220,13 +217,6 @@ def _expected(key: str, value: Any) -> str | None:
     if key in _WHOLE and value % 1 != 0:
         return "a whole number"
     return "a share between 0 and 1" if key in _SHARES and not 0 <= value <= 1 else None
-
-
-def _read_unfinished(folder: str, names: set[str]) -> dict[str, Any]:
-    running, row = is_running(folder), _read_config(folder)
-    if "config.yaml" in names and not row and not running:
-        raise RunFileError("config.yaml is not one of cnnzoo's, or cut off")
-    return row | {"status": "running" if running else "unfinished"}
 
 
 def _read_config(folder: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ p-values are adjusted by Holm's method over all pairs of a data set.
 """
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from itertools import combinations
 from typing import Any
@@ -46,30 +47,25 @@ _TESTS = {  # by column of adjusted p-values: name, and why a pair may not be te
 
 
 def compare_pairs(rows: pd.DataFrame, runs: pd.DataFrame) -> tuple[pd.DataFrame, list[Grid], list[str]]:
-    """Test all pairs of rows of a `Table`.
+    """Test all pairs of rows of a `Table`; raises UserError if there are too many, or none.
 
     Returns:
-        Columns for the rows: `letters_t` and `letters_mcnemar` (missing if no pair was tested, `n/a` for a row with
-        pairs that could not be tested) and `tests`, a list with one dict for each other row of the data set: `against`
-        (its label), `test_accuracy_difference`, `t_p_holm`, `mcnemar_p_holm`, `effect_size` (Cohen's d_z: the mean
+        Columns for the rows: `letters_t` and `letters_mcnemar` (None if no pair was tested, `n/a` for a row with pairs
+        that could not be tested) and `tests`, a list with one dict for each other row of the data set: `against` (its
+        label), `test_accuracy_difference`, `t_p_holm`, `mcnemar_p_holm`, `effect_size` (Cohen's d_z: the mean
         difference in standard deviations of the paired differences) and `smallest_detectable_difference` (the true
         difference that the t-test would have found with a probability of 80 %; accuracies 0..1).
-        A matrix of adjusted p-values for each data set.
-        Notes.
-
-    Raises:
-        UserError: a data set has too many rows for pairwise tests, or no two rows.
+        A matrix of adjusted p-values for each data set, and notes.
     """
+    for dataset, n in rows["dataset"].value_counts(sort=False).items():
+        if n > MOST_ROWS:
+            raise UserError(
+                f"--tests: {n} rows on {dataset} make {math.comb(n, 2):,} pairs; at most {MOST_ROWS} rows are tested."
+                " Choose fewer with KEY=VALUE filters."
+            )
     families = [family for _, family in rows.groupby("dataset", sort=False) if len(family) > 1]
     if not families:
         raise UserError("--tests: there are no two rows on the same data set to compare.")
-    for family in families:
-        if len(family) > MOST_ROWS:
-            raise UserError(
-                f"--tests: {len(family)} rows on {family['dataset'].iloc[0]} make"
-                f" {len(family) * (len(family) - 1) // 2:,} pairs; at most {MOST_ROWS} rows are tested. Choose fewer"
-                " with KEY=VALUE filters."
-            )
     columns, grids, notes = zip(*(_test_family(family, runs) for family in families), strict=True)
     whole = pd.concat(columns).reindex(rows.index)
     whole["tests"] = [tests if isinstance(tests, list) else [] for tests in whole["tests"]]
@@ -116,7 +112,8 @@ def _test_pairs(rows: pd.DataFrame, runs: pd.DataFrame, correct: dict[str, NDArr
         p_mcnemar.append(mcnemar(np.sum(differences, axis=0)) if differences else None)
     index = pd.MultiIndex.from_tuples(positions)
     pairs = pd.DataFrame(t_tests, index=index, columns=PairedTest._fields, dtype=float)
-    detectable = pairs["n"].map(lambda n: detectable_effect_size(n, _level(pairs), POWER), na_action="ignore")
+    level = _level(pairs)
+    detectable = pairs["n"].map(lambda n: detectable_effect_size(n, level, POWER), na_action="ignore")
     pairs["smallest_detectable_difference"] = pairs["std"] * detectable
     pairs["t_p_holm"] = holm(pairs["p"])
     pairs["mcnemar_p_holm"] = holm(pd.Series(p_mcnemar, index=index, dtype=float))
@@ -155,15 +152,15 @@ def _p_text(p: float) -> str:
 def _power_notes(dataset: str, pairs: pd.DataFrame) -> list[str]:
     """What the t-tests could have shown, for each number of common seeds."""
     count, level, notes = pairs["p"].count(), _level(pairs), []
-    for n, detectable in pairs.groupby("n")["smallest_detectable_difference"]:
-        low, high = percent(detectable.min()), percent(detectable.max())
+    span = pairs.groupby("n")["smallest_detectable_difference"].agg(["min", "max"])
+    for n, low, high in span.reset_index().astype({"n": int}).itertuples(index=False):
+        here = percent(low) if percent(low) == percent(high) else f"{percent(low)} to {percent(high)}"
         notes.append(
-            f"{dataset}: with {n:.0f} common seeds and {count} {'pair' if count == 1 else 'pairs'} tested, the t-test"
-            f" calls a difference significant from {critical_effect_size(n, level):.1f} standard deviations (of the"
+            f"{dataset}: with {n} common seeds and {count} {'pair' if count == 1 else 'pairs'} tested, the t-test calls"
+            f" a difference significant from {critical_effect_size(n, level):.1f} standard deviations (of the"
             " differences between runs of the same seed) on, and finds a true difference with a probability of"
-            f" {POWER:.0%} only if it is {detectable_effect_size(n, level, POWER):.1f} of them, here"
-            f" {low if low == high else f'{low} to {high}'} percentage points; smaller ones, however real, mostly end"
-            " in equal letters"
+            f" {POWER:.0%} only if it is {detectable_effect_size(n, level, POWER):.1f} of them, here {here} percentage"
+            " points; smaller ones, however real, mostly end in equal letters"
         )
     return notes
 
@@ -181,9 +178,8 @@ def _read_correct(runs: pd.DataFrame) -> tuple[dict[str, NDArray[Any]], list[str
         else:
             correct[folder] = logits.argmax(axis=1) == truth
             labels[folder] = hashlib.sha256(truth.astype("<i8").tobytes()).digest()
-    usual = Counter(labels.values()).most_common(1)
-    odd = [folder for folder, digest in labels.items() if digest != usual[0][0]]
-    for folder in odd:
-        left_out["other test images than the rest"].append(folder)
-        del correct[folder]
+    for usual, _ in Counter(labels.values()).most_common(1):
+        for folder in [folder for folder, digest in labels.items() if digest != usual]:
+            left_out["other test images than the rest"].append(folder)
+            del correct[folder]
     return correct, [f"left out of McNemar's test, {reason}: {listed(where)}" for reason, where in left_out.items()]

@@ -19,9 +19,8 @@ def pivot(table: Table, rows: pd.DataFrame) -> tuple[list[dict[Any, Any]], Grid,
     Rows of one model on several data sets are the same network if their settings differ only in what each data set has
     one value of (its own images, the number of classes, an augmentation that is always used with it).
 
-    Returns:
-        Records with the keys `label`, `model`, and for each data set `<data set>.n`, `<data set>.test_accuracy_mean`
-        and `<data set>.test_accuracy_std`; the same as a table; notes.
+    Returns records with the keys `label`, `model`, and for each data set `<data set>.n`,
+    `<data set>.test_accuracy_mean` and `<data set>.test_accuracy_std`, the same as a table, and notes.
     """
     datasets = rows["dataset"].unique().tolist()
     records, body = [], []

@@ -21,7 +21,7 @@ from tabulate import tabulate
 
 FORMATS = ("md", "csv", "json", "tex", "html")
 
-# How numbers are written; what is not known (None, NaN, NA) is an empty text.
+# Numbers; what is not known (None, NaN, NA) is an empty text.
 
 
 def percent(share: Any) -> str:
@@ -112,7 +112,7 @@ class Grid:
                 room = width - first
             parts[-1].append(k)
             room -= needed
-        grids = []
+        grids: list[Grid] = []
         for part in parts:
             header, *body = [[row[k] for k in part] for row in (self.header, *self.body)]
             grids.append(Grid("" if grids else self.title, header, body, [self.left[k] for k in part]))

@@ -192,10 +192,7 @@ def read_metrics(folder: str | os.PathLike[str]) -> "pd.DataFrame":
 def read_predictions(folder: str | os.PathLike[str], accuracy: float | None) -> "tuple[np.ndarray, np.ndarray]":
     """Read `predictions.npz`: test `logits` `[images, classes]` and `labels` `[images] int`.
 
-    `accuracy` is that of result.json.
-
-    Raises:
-        RunFileError: there is no such file, it is damaged, or it contradicts `accuracy`.
+    Raises RunFileError: there is no such file, it is damaged, or it contradicts `accuracy`, that of result.json.
     """
     import numpy as np
 

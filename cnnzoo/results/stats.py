@@ -17,10 +17,9 @@ EXACT_UP_TO = 100  # discordant images; beyond, the normal approximation is good
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
     """Confidence interval of the mean, mean ± t s/√n with n − 1 degrees of freedom; None for fewer than two values."""
-    n = len(values)
-    if n < 2:
+    if len(values) < 2:
         return None
-    half = float(t_half_width(stdev(values), n, confidence))
+    half = float(t_half_width(stdev(values), len(values), confidence))
     return fmean(values) - half, fmean(values) + half
 
 
@@ -87,8 +86,6 @@ def mcnemar(differences: NDArray[Any]) -> float:
     (b − c)²/(b + c), and its exact binomial form.
     """
     discordant = np.abs(differences[differences != 0]).astype(int)
-    if discordant.size == 0:
-        return 1.0
     total = abs(int(differences.sum()))
     if discordant.size > EXACT_UP_TO:
         return float(scipy.stats.chi2.sf(total**2 / float((discordant.astype(float) ** 2).sum()), 1))

@@ -1,5 +1,6 @@
 """How far the runs below a folder are: done, running, failed, begun and not finished. No torch."""
 
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -10,31 +11,25 @@ from cnnzoo.results.render import Grid, duration
 from cnnzoo.results.run_folder import RunFileError, read_metrics
 from cnnzoo.results.settings import as_text, is_absent
 
-# by status of `load_results`, in the order in which they are listed
-_NAMES = {
-    "completed": "done",
-    "running": "running",
-    "failed": "failed",
-    "unfinished": "unfinished",
-    "pruned": "pruned",
-    "damaged": "not readable",
-}
+_STATES = ["done", "running", "failed", "unfinished", "pruned", "not readable"]  # in the order of the list
+_RECORD = ["state", "model", "dataset", "seed", "epoch", "epochs", "seconds_left", "folder", "problem", "command"]
 _HEADER = ["folder", "state", "network", "dataset", "seed", "epoch", "left (about)"]
 
 
 def status(runs: pd.DataFrame) -> tuple[list[dict[str, Any]], list[Grid], list[str]]:
     """Records of the runs that are not done, the same as a table, and notes: counts and problems."""
-    counts = runs["status"].value_counts().reindex(list(_NAMES), fill_value=0)
-    parts = [f"{count} {_NAMES[status]}" for status, count in counts.items() if count or status == "completed"]
+    state = runs["status"].replace({"completed": "done", "damaged": "not readable"})
+    counts = state.value_counts()
+    parts = [f"{counts.get(name, 0)} {name}" for name in _STATES if name in counts or name == "done"]
     notes = [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {', '.join(parts)}"]
-    open_runs = runs[runs["status"] != "completed"]
-    open_runs = open_runs.sort_values("status", key=lambda found: found.map(list(_NAMES).index), kind="stable")
+    open_runs = runs.assign(state=state)[state != "done"]
+    open_runs = open_runs.sort_values("state", key=lambda found: found.map(_STATES.index), kind="stable")
     records, body = [], []
     for run in open_runs.to_dict("records"):
-        record = _record({key: None if is_absent(value) else value for key, value in run.items()})
+        record = _record({str(key): None if is_absent(value) else value for key, value in run.items()})
         records.append(record)
         epochs = "" if record["epochs"] is None else f"{record['epoch']}/{as_text(record['epochs'])}"
-        left = duration(record["seconds_left"]) if run["status"] in ("running", "unfinished") else ""
+        left = duration(record["seconds_left"]) if record["state"] in ("running", "unfinished") else ""
         body.append([*(text(record[key]) for key in ("folder", "state", "model", "dataset", "seed")), epochs, left])
         if record["problem"]:
             again = f"; again with: {record['command']}" if record["command"] else ""
@@ -43,25 +38,14 @@ def status(runs: pd.DataFrame) -> tuple[list[dict[str, Any]], list[Grid], list[s
     return records, grids, notes
 
 
-def _record(run: dict[Any, Any]) -> dict[str, Any]:
-    epoch, seconds = 0, None
-    try:
+def _record(run: dict[str, Any]) -> dict[str, Any]:
+    epoch, seconds, epochs = 0, None, run.get(f"{SETTING}trainer.max_epochs")
+    if not isinstance(epochs, int | float):
+        epochs = None
+    with suppress(RunFileError, KeyError, IndexError, ValueError):  # no epoch done
         metrics = read_metrics(run["folder"])
         epoch, seconds = int(metrics["epoch"].iloc[-1]) + 1, float(metrics["epoch_seconds"].mean())
-    except (RunFileError, KeyError, IndexError, ValueError):
-        pass  # no epoch done
-    epochs = run.get(f"{SETTING}trainer.max_epochs")
-    epochs = epochs if isinstance(epochs, int | float) else None
-    return {
-        "state": _NAMES[run["status"]],
-        "model": run["model"],
-        "dataset": run["dataset"],
-        "seed": run["seed"],
-        "epoch": epoch,
-        "epochs": epochs,
-        # training time alone: validation comes on top
-        "seconds_left": None if epochs is None or seconds is None else seconds * max(0, epochs - epoch),
-        "folder": run["folder"],
-        "problem": run["problem"] or None,
-        "command": run["command"],
-    }
+    # training time alone: validation comes on top
+    left = None if epochs is None or seconds is None else seconds * max(0, epochs - epoch)
+    run |= {"epoch": epoch, "epochs": epochs, "seconds_left": left, "problem": run["problem"] or None}
+    return {key: run[key] for key in _RECORD}

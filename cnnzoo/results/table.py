@@ -20,10 +20,8 @@ INTERNAL = ["settings", "folders", "published_epochs"]  # columns of a table's r
 class Table:
     """The comparison of completed runs.
 
-    rows: one row a configuration, in the order in which their folders were found. The columns are the keys of the JSON
-        output (accuracies 0..1, std the sample standard deviation, `differs` a dict of the settings that tell the row
-        from others of its model, `seeds` a list), and `folders`, the list of its runs' folders, by seed; `settings` as
-        in `load_results`; `published_epochs`. What is not known is missing (NaN, NA).
+    rows: one row a configuration, in the order of their folders. The columns are the keys of the JSON output
+        (accuracies 0..1, std the sample standard deviation) and INTERNAL: `folders` and `seeds` are lists, by seed.
     runs: the runs that were counted, by row and seed, with a column `row`, which is the row's index in `rows`.
     notes: sentences on what a reader of the rows must know.
     """
@@ -52,9 +50,7 @@ def build_table(runs: pd.DataFrame) -> Table:
 def name_configurations(runs: pd.DataFrame) -> pd.DataFrame:
     """Name every configuration: the network and what tells it from its others on the same data set.
 
-    Returns:
-        Columns `label`, such as `resnet (lr=0.1)`, and `differs`, a dict such as `{"optimizer.lr": 0.1}`; the index is
-        (dataset, model, settings).
+    Columns: `label`, such as `resnet (lr=0.1)`, and `differs`, such as `{"optimizer.lr": 0.1}`; the index is GROUP.
     """
     named: dict[Any, tuple[str, dict[str, Any]]] = {}
     for (dataset, model), family in runs.drop_duplicates(GROUP).groupby(["dataset", "model"], sort=False):
@@ -88,53 +84,38 @@ def _if_distinct(short: list[Any], whole: list[Any]) -> list[Any]:
 def _summarize(runs: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     groups = runs.drop(columns=runs.filter(regex=f"^{SETTING}").columns).groupby("row")
     first = groups.first().join(names, on=GROUP)
-    mean, std = groups.mean(numeric_only=True), groups.std(numeric_only=True)
+    mean = groups.mean(numeric_only=True)
+    accuracy = groups[["val_accuracy", "test_accuracy"]].agg(["mean", "std"])
+    accuracy.columns = accuracy.columns.map("_".join)
+    n, center = groups["test_accuracy"].count(), mean["test_accuracy"]
+    half_width = t_half_width(accuracy["test_accuracy_std"], n).where(n > 2)
+    ranked = runs.dropna(subset="test_accuracy").sort_values("test_accuracy", kind="stable").set_index("row")
+    ranked = ranked.loc[ranked.index.duplicated(keep=False), ["seed", "test_accuracy"]]  # one run alone is no best
     seeds = runs["seed"].astype(object).where(runs["seed"].notna(), None)
-    n = groups["test_accuracy"].count()
-    half_width = t_half_width(std["test_accuracy"], n).where(n > 2)
-    ranked = runs.dropna(subset="test_accuracy").sort_values("test_accuracy", kind="stable")
-    ranked = ranked[ranked.duplicated("row", keep=False)]  # of one run there is no best and no worst
-    best = ranked.drop_duplicates("row", keep="last").set_index("row")
-    worst = ranked.drop_duplicates("row", keep="first").set_index("row")
-    return pd.DataFrame(
-        {
-            "model": first["model"],
-            "label": first["label"],
-            "dataset": first["dataset"],
-            "differs": first["differs"],
-            "n": groups.size(),
-            "seeds": seeds.groupby(runs["row"]).agg(list),
-            "val_accuracy_mean": mean["val_accuracy"],
-            "val_accuracy_std": std["val_accuracy"],
-            "test_accuracy_mean": mean["test_accuracy"],
-            "test_accuracy_std": std["test_accuracy"],
-            "test_accuracy_ci95_low": (mean["test_accuracy"] - half_width).clip(lower=0),
-            "test_accuracy_ci95_high": (mean["test_accuracy"] + half_width).clip(upper=1),
-            "best_seed": best["seed"],
-            "best_test_accuracy": best["test_accuracy"],
-            "worst_seed": worst["seed"],
-            "worst_test_accuracy": worst["test_accuracy"],
-            "published_source": first["published_source"],
-            "published_val_accuracy": first["published_val_accuracy"],
-            "published_test_accuracy": first["published_test_accuracy"],
-            "test_accuracy_difference": mean["test_accuracy"] - first["published_test_accuracy"],
-            "val_loss_mean": mean["val_loss"],
-            "test_loss_mean": mean["test_loss"],
-            "params": first["params"],
-            "macs": first["macs"],
-            "published_params": first["published_params"],
-            "epochs": _joined(groups["epochs"]),
-            "train_seconds_mean": mean["train_seconds"],
-            "images_per_second_mean": mean["images_per_second"],
-            "peak_memory_bytes_max": groups["peak_memory_bytes"].max(),
-            "device": _joined(groups["device"]),
-            "precision": _joined(groups["precision"]),
-            "settings": first["settings"],
-            "folders": groups["folder"].agg(list),
-            "published_epochs": first["published_epochs"],
-        },
-        index=first.index,
-    )
+    parts: list[Any] = [
+        first[["model", "label", "dataset", "differs"]],
+        groups.size().rename("n"),
+        seeds.groupby(runs["row"]).agg(list).rename("seeds"),
+        accuracy,
+        (center - half_width).clip(lower=0).rename("test_accuracy_ci95_low"),
+        (center + half_width).clip(upper=1).rename("test_accuracy_ci95_high"),
+        ranked[~ranked.index.duplicated(keep="last")].add_prefix("best_"),
+        ranked[~ranked.index.duplicated(keep="first")].add_prefix("worst_"),
+        first[["published_source", "published_val_accuracy", "published_test_accuracy"]],
+        (center - first["published_test_accuracy"]).rename("test_accuracy_difference"),
+        mean[["val_loss", "test_loss"]].add_suffix("_mean"),
+        first[["params", "macs", "published_params"]],
+        _joined(groups["epochs"]),
+        mean[["train_seconds", "images_per_second"]].add_suffix("_mean"),
+        groups["peak_memory_bytes"].max().rename("peak_memory_bytes_max"),
+        _joined(groups["device"]),
+        _joined(groups["precision"]),
+        first["settings"],
+        groups["folder"].agg(list).rename("folders"),
+        first["published_epochs"],
+    ]
+    rows: pd.DataFrame = pd.concat(parts, axis="columns")
+    return rows
 
 
 def _joined(groups: Any) -> "pd.Series[Any]":
@@ -150,14 +131,6 @@ def _several(groups: Any, dropna: bool = True) -> Iterator[tuple[int, "pd.Series
     mixed = groups.nunique(dropna=dropna) > 1
     for row in mixed.index[mixed]:
         yield row, groups.get_group(row)
-
-
-# Notes.
-
-
-def describe(run: Any) -> str:
-    """A run's folder, and its problem; `run` has the columns of `load_results` as attributes."""
-    return f"{run.folder} ({run.problem.splitlines()[0]})" if run.problem else str(run.folder)
 
 
 def listed(items: Sequence[str]) -> str:
@@ -177,7 +150,8 @@ def status_notes(runs: pd.DataFrame, left_out: str = "not in the table") -> list
     }
     notes = []
     for status, meaning in meanings.items():
-        found = [describe(run) for run in runs[runs["status"] == status][["folder", "problem"]].itertuples()]
+        pairs = runs.loc[runs["status"] == status, ["folder", "problem"]].itertuples(index=False)
+        found = [f"{folder} ({problem.splitlines()[0]})" if problem else folder for folder, problem in pairs]
         if found:
             more = " (--status lists all)" if len(found) > LISTED else ""
             notes.append(f"{len(found)} {'run' if len(found) == 1 else 'runs'} {meaning}: {listed(found)}{more}")
@@ -207,8 +181,8 @@ def _mixed_versions(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
     versions = pd.DataFrame(runs["versions"].tolist(), index=runs.index).sort_index(axis="columns")
     groups = versions.groupby(runs["row"])
     mixed = groups.nunique() > 1
-    for row, packages in mixed[mixed.any(axis="columns")].iterrows():
-        found = groups.get_group(row).loc[:, packages]
+    for row in mixed.index[mixed.any(axis="columns")]:
+        found = groups.get_group(row).loc[:, mixed.loc[row]]
         parts = ", ".join(f"{name} {' / '.join(sorted(found[name].dropna().unique()))}" for name in found)
         yield f"{rows['label'][row]}: mixed versions: {parts}"
 
@@ -216,20 +190,17 @@ def _mixed_versions(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
 def _differs_from_published(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
     for row in rows[(rows["params"] != rows["published_params"]).fillna(False)].itertuples():
         yield f"{row.label}: {row.params:,} parameters, published are {row.published_params:,}"
-    runs = runs.assign(published=runs["row"].map(rows["published_epochs"]))
-    for (row, published), found in runs[(runs["epochs"] != runs["published"]).fillna(False)].groupby(
-        ["row", "published"]
-    ):
-        epochs = " / ".join(map(str, sorted(found["epochs"].unique())))
-        yield f"{rows['label'][row]}: trained for {epochs} epochs, the published figures are after {published}"
+    labels, published = rows["label"], rows["published_epochs"]
+    other_length = (runs["epochs"] != runs["row"].map(published)).fillna(False)
+    for number, epochs in runs[other_length].groupby("row")["epochs"]:
+        lengths = " / ".join(map(str, sorted(epochs.unique())))
+        yield f"{labels[number]}: trained for {lengths} epochs, the published figures are after {published[number]}"
 
 
 def _two_seeds(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
     if found := rows.loc[rows["n"] == 2, "label"].tolist():
-        yield (
-            f"two seeds give no useful 95% interval (it would be the mean ± 9 standard deviations), so none is shown:"
-            f" {listed(found)}"
-        )
+        why = "two seeds give no useful 95% interval (it would be the mean ± 9 standard deviations), so none is shown"
+        yield f"{why}: {listed(found)}"
 
 
 def _networks_also_differ(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
