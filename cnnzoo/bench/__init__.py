@@ -76,15 +76,20 @@ def measure(config: BenchConfig, sections: Sections = SECTIONS, command: str | N
     from cnnzoo.bench.context import Context
     from cnnzoo.training.devices import device_name, resolve_precision
 
-    logging.getLogger("cnnzoo.training").setLevel(logging.WARNING)  # no line for every measured epoch
     torch.backends.cudnn.benchmark = True  # for all candidates
     context = Context(config)
     started = now()
     measured = {}
-    for name in sections if config.what == "all" else [config.what]:
-        log.info("%s", name)
-        section = sections[name]
-        measured[name] = (pkgutil.resolve_name(section) if isinstance(section, str) else section)(context)
+    training_log = logging.getLogger("cnnzoo.training")
+    level = training_log.level
+    training_log.setLevel(logging.WARNING)  # no line for every measured epoch
+    try:
+        for name in sections if config.what == "all" else [config.what]:
+            log.info("%s", name)
+            section = sections[name]
+            measured[name] = (pkgutil.resolve_name(section) if isinstance(section, str) else section)(context)
+    finally:
+        training_log.setLevel(level)
     return {
         "what": config.what,
         "model": config.name,
