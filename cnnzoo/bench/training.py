@@ -10,6 +10,7 @@ starts, and it has no logger, progress bar, checkpoints or validation. The bare 
 
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -69,7 +70,7 @@ class Stopwatch(pl.Callback):
             self.times[steps] = time.perf_counter()
 
 
-class Candidate:
+class Candidate(ABC):
     """A network, `model`, and a way to train it."""
 
     precision = "32-true"
@@ -79,8 +80,7 @@ class Candidate:
         self.config, self.device = context.config, context.device
         torch.manual_seed(self.config.seed)
         self.model = build_model(self.config)
-        if self.device.type == "cpu":
-            self.model = speed_up(self.model)  # as `fit` does: all candidates train the same network
+        self.model = speed_up(self.model)  # as `fit` does: all candidates train the same network
 
     def measure(self) -> float:
         """Train the warm-up and the timed steps; return images a second in the latter."""
@@ -91,8 +91,9 @@ class Candidate:
         seconds = times[stopwatch.end] - times[stopwatch.begin]
         return self.config.steps * self.config.dataset.batch_size / seconds
 
+    @abstractmethod
     def train(self, stopwatch: Stopwatch) -> None:
-        raise NotImplementedError
+        """Train, and let `stopwatch` note the time of every step."""
 
 
 class Cnnzoo(Candidate):

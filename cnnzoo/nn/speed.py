@@ -1,4 +1,4 @@
-"""Make a network train faster on a CPU, by replacing modules of certain types.
+"""Make a network train faster, by replacing modules of certain types. Applied on every device, measured on CPUs.
 
 Parameters and buffers keep their names, so a checkpoint fits the network with the replacements and without. Outputs in
 evaluation stay the same to the last bit; in training they stay the same up to rounding.
