@@ -1,4 +1,4 @@
-"""Random crops and flips of a whole batch at once, drawn for each image on its own, on any device.
+"""Random crops, flips and brightness of a whole batch at once, drawn for each image on its own, on any device.
 
 Crop, resize, flip and zero-padding are all linear and separable: an output row is a weighted sum of input rows, an
 output column one of input columns. So a batch is augmented by two batched matrix products, with a small matrix of
@@ -128,6 +128,27 @@ def crop_and_resize(images: Tensor, crops: Crops, size: int) -> Tensor:
     columns = _weights(crops.left, crops.width, width, size, crops.flip)
     wide = torch.bmm(images.to(torch.float32).reshape(count, channels * height, width), columns.transpose(1, 2))
     return torch.matmul(rows[:, None], wide.view(count, channels, height, size))
+
+
+def draw_jitter(augmentation: AugmentationConfig, count: int, generator: torch.Generator) -> Tensor:
+    """Draw factors of brightness and contrast for `count` images: `[N, 2] float32`, uniform around 1."""
+    spread = torch.tensor([augmentation.brightness, augmentation.contrast])
+    return 1 + spread * (2 * torch.rand((count, 2), generator=generator) - 1)
+
+
+def jitter(images: Tensor, factors: Tensor) -> Tensor:
+    """Multiply each image's brightness, then its contrast, as torchvision's `ColorJitter` does.
+
+    Args:
+        images: `[N, C, H, W] float32`, values 0..255.
+        factors: `[N, 2]`; contrast is the distance to the mean of the grey image.
+    """
+    brightness, contrast = factors.to(images.device).T[:, :, None, None, None]
+    images = (images * brightness).clamp_(0, 255)
+    grey = images.mean(dim=(2, 3), keepdim=True)
+    luma = torch.tensor([0.2989, 0.587, 0.114] if images.shape[1] == 3 else [1 / images.shape[1]] * images.shape[1])
+    grey = (grey * luma.to(images.device).view(1, -1, 1, 1)).sum(dim=1, keepdim=True)
+    return torch.lerp(grey, images, contrast).clamp_(0, 255)
 
 
 def _weights(start: Tensor, length: Tensor, pixels: int, size: int, flip: Tensor | None) -> Tensor:

@@ -14,7 +14,9 @@ from cnnzoo.data.augment import (
     crop_and_resize,
     crop_reflect,
     draw_crops,
+    draw_jitter,
     full_image_crops,
+    jitter,
 )
 from cnnzoo.data.images import Split
 
@@ -38,7 +40,7 @@ class BatchLoader:
         image_size: `S`; images of another size are resized.
         batch_size: over all processes together: process `rank` of `world_size` gets its share of every batch.
         shuffle: draw the order from (`seed`, `epoch`); otherwise the split's own.
-        augmentation: draw crops and flips from (`seed`, `epoch`); None: images as they are.
+        augmentation: draw crops, flips and jitter from (`seed`, `epoch`); None: images as they are.
         drop_last: leave out the last, incomplete batch.
         limit: number of batches to stop after.
     """
@@ -84,10 +86,13 @@ class BatchLoader:
         generator = epoch_generator(self.seed, self.epoch)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         crops = self._draw_crops(order, generator)
+        factors = self._draw_jitter(count, generator)
         starts = range(0, len(self) * self.batch_size, self.batch_size)
         batch_slices = [slice(i + self.rank, min(i + self.batch_size, count), self.world_size) for i in starts]
         for batch, (images, labels) in zip(batch_slices, self.split.fetch(order, batch_slices), strict=True):
             x = self._crop(images, None if crops is None else crops[batch])
+            if factors is not None:
+                x = jitter(x, factors[batch])
             x = x.contiguous(memory_format=self.memory_format)
             yield x.mul_(self.factor).add_(self.offset), labels
 
@@ -106,6 +111,12 @@ class BatchLoader:
         else:
             return None
         return crops.to(self.split.device)
+
+    def _draw_jitter(self, count: int, generator: torch.Generator) -> Tensor | None:
+        augmentation = self.augmentation
+        if augmentation and (augmentation.brightness or augmentation.contrast):
+            return draw_jitter(augmentation, count, generator)
+        return None
 
     def _crop(self, images: Tensor, crops: Crops | None) -> Tensor:
         """`[B, C, S, S] float32`, values 0..255."""

@@ -4,8 +4,10 @@ import ctypes
 import logging
 import resource
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,20 +37,33 @@ def training_device(accelerator: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """Resolve `auto`: bf16-mixed where the device has matrix units for bfloat16, else 32-true."""
+    """Resolve `auto`: bf16-mixed where `bf16_units` names some, else 32-true."""
     if precision != "auto":
         return precision
-    on_cuda = device.type == "cuda"
-    fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_cuda else _has_amx()
-    return "bf16-mixed" if fast else "32-true"
+    return "bf16-mixed" if bf16_units(device) else "32-true"
 
 
-def _has_amx() -> bool:
-    """Whether the CPU has matrix units (Intel's AMX)."""
+def bf16_units(device: torch.device) -> str:
+    """Name what multiplies bfloat16 faster than float32 on this device; empty if nothing is known to.
+
+    A question of what the device is and not of a timing, so that the same machine always answers the same. Measured:
+    AMX, and AVX-512 BF16 of an AMD EPYC (`benchmarks/results/`). ARM's bf16 instructions are not, and do not count.
+    """
+    if device.type == "cuda":
+        return "tensor cores" if torch.cuda.is_bf16_supported(including_emulation=False) else ""
+    capabilities = _cpu_capabilities()
+    names = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}
+    return next((name for key, name in names.items() if capabilities.get(key)), "")
+
+
+def _cpu_capabilities() -> Mapping[str, Any]:
     if hasattr(torch.cpu, "get_capabilities"):
-        return bool(torch.cpu.get_capabilities().get("amx_tile"))
-    # Older torch has no public function; without the private one, full precision is the safe choice.
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+        return torch.cpu.get_capabilities()
+    # Older torch has no public function; without the private ones, full precision is the safe choice.
+    return {
+        "amx_bf16": getattr(torch.cpu, "_is_amx_tile_supported", bool)(),
+        "avx512_bf16": getattr(torch.cpu, "_is_avx512_bf16_supported", bool)(),
+    }
 
 
 MIN_STEPS_TO_COMPILE = 10_000  # optimizer steps: a minute of compilation against 14 to 36 % of each on two cores

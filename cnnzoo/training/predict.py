@@ -1,7 +1,8 @@
 """Logits of a network over a split, and the metrics that follow from them."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from cnnzoo.data.batches import BatchLoader
 from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.loaders import eval_loader
 from cnnzoo.training.devices import disable_malloc_trim, synchronize
-from cnnzoo.training.tta import tta_views
+from cnnzoo.training.tta import mean_over_views
 
 
 @dataclass(frozen=True)
@@ -52,29 +53,41 @@ def evaluate(model: nn.Module, dataset: Dataset, config: Config, device: torch.d
     dataset, model = dataset.to(device), model.to(device)
     if config.trainer.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    test = eval_loader(dataset, dataset.test, config)
+    loader = eval_loader(dataset, dataset.test, config)
+    test = predict(model, loader)
     return Evaluation(
         predict(model, eval_loader(dataset, dataset.val, config)) if len(dataset.val) else None,
-        predict(model, test),
-        predict(model, test, config.tta) if config.tta != "none" else None,
+        test,
+        predict_tta(model, loader, test, config.tta, config.tta_confidence) if config.tta != "none" else None,
     )
 
 
-@torch.inference_mode()
-def predict(model: nn.Module, loader: BatchLoader, tta: str = "none") -> Predictions:
-    """Run `model` in evaluation mode and full precision over all batches, on the device of their images.
+def predict(model: nn.Module, loader: BatchLoader) -> Predictions:
+    """Run `model` in evaluation mode and full precision over all batches, on the device of their images."""
+    return _predict(model, loader, model.forward)
 
-    With test-time augmentation `tta`, the logits are a mean over several views of each image, see `views`.
+
+def predict_tta(
+    model: nn.Module, loader: BatchLoader, plain: Predictions, tta: str, confidence: float | None = None
+) -> Predictions:
+    """Make of the predictions of the images themselves, `plain`, those with test-time augmentation.
+
+    Its logits are the mean over several views of each image, see `mean_over_views`; its seconds include `plain`'s.
     """
+    logits = iter(plain.logits.split(loader.batch_size))
+    predictions = _predict(
+        model, loader, lambda images: mean_over_views(model.forward, images, next(logits), tta, confidence)
+    )
+    return replace(predictions, seconds=plain.seconds + predictions.seconds)
+
+
+@torch.inference_mode()
+def _predict(model: nn.Module, loader: BatchLoader, forward: Callable[[Tensor], Tensor]) -> Predictions:
     was_training = model.training
     model.eval()
     synchronize(loader.split.device)
     started = time.perf_counter()
-    outputs = [
-        (sum(share * model.forward(view) for share, view in tta_views(images, tta)), labels)
-        for images, labels in loader
-    ]
-    logits, labels = zip(*outputs, strict=True)
+    logits, labels = zip(*((forward(images), labels) for images, labels in loader), strict=True)
     result = torch.cat(logits).float().cpu(), torch.cat(labels).cpu()
     seconds = time.perf_counter() - started
     model.train(was_training)

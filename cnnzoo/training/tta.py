@@ -1,9 +1,30 @@
 """Test-time augmentation: a prediction as the mean over several views of an image."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def mean_over_views(
+    forward: Callable[[Tensor], Tensor], images: Tensor, logits: Tensor, tta: str, confidence: float | None = None
+) -> Tensor:
+    """Return the mean of `forward` over the views of `images`, of which the first gives `logits` `[N, classes]`.
+
+    confidence: images whose most probable class has at least this probability keep their `logits`; None: none do.
+    """
+    logits = logits.to(images.device)
+    unsure = torch.ones(len(images), dtype=torch.bool, device=images.device)
+    if confidence is not None:
+        unsure = logits.softmax(dim=1).amax(dim=1) < confidence
+    if not unsure.any():
+        return logits
+    (share, _), *views = tta_views(images[unsure], tta)
+    mean = logits[unsure] * share
+    for share, view in views:
+        mean = mean + share * forward(view)
+    return logits.index_put((unsure,), mean)
 
 
 def tta_views(images: Tensor, tta: str) -> Iterator[tuple[float, Tensor]]:

@@ -13,7 +13,15 @@ from torch import Tensor
 from torchvision.transforms import RandomHorizontalFlip, RandomResizedCrop
 
 from cnnzoo.config.schema import AugmentationConfig
-from cnnzoo.data.augment import Crops, crop_and_resize, crop_reflect, draw_crops, full_image_crops
+from cnnzoo.data.augment import (
+    Crops,
+    crop_and_resize,
+    crop_reflect,
+    draw_crops,
+    draw_jitter,
+    full_image_crops,
+    jitter,
+)
 
 PUBLISHED = AugmentationConfig(flip=0.5, scale=[0.8, 1.0], ratio=[0.9, 1.1], padding=0)
 RandomImages = Callable[..., Tensor]
@@ -123,3 +131,23 @@ def test_padded_crops_reach_every_offset_equally() -> None:
     values, counts = np.unique(crops.top.numpy(), return_counts=True)
     assert values.tolist() == list(range(-4, 5))
     assert stats.chisquare(counts).pvalue > 1e-4
+
+
+# --- brightness and contrast
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jitter_equals_torchvision(channels: int, random_images: RandomImages) -> None:
+    images = random_images(3, channels=channels).float()
+    factors = torch.tensor([[0.7, 1.0], [1.6, 0.5], [1.1, 1.4]])
+    for image, result, (brightness, contrast) in zip(images, jitter(images, factors), factors.tolist(), strict=True):
+        expected = TF.adjust_contrast(TF.adjust_brightness(image / 255, brightness), contrast)
+        torch.testing.assert_close(result / 255, expected, atol=1e-4, rtol=0)
+
+
+def test_jitter_is_drawn_around_one() -> None:
+    augmentation = AugmentationConfig(flip=0.0, scale=None, ratio=None, padding=0, brightness=0.2, contrast=0.5)
+    factors = draw_jitter(augmentation, 5000, torch.manual_seed(0)).numpy()
+    for column, spread in zip(factors.T, (0.2, 0.5), strict=True):
+        assert stats.kstest(column, stats.uniform(1 - spread, 2 * spread).cdf).pvalue > 0.01
+    assert abs(np.corrcoef(factors.T)[0, 1]) < 0.05

@@ -56,6 +56,17 @@ def test_mixing_alone_draws_no_crops(loader: Loader) -> None:
     assert torch.equal(whole(loader(augmentation=mixing))[0], whole(loader(augmentation=None))[0])
 
 
+def test_jitter_leaves_order_and_crops_alone(loader: Loader) -> None:
+    """Images change, each by factors of its own: those of a batch are not one multiple of what they were."""
+    jittered = AugmentationConfig(flip=0.5, scale=[0.8, 1.0], ratio=[0.9, 1.1], padding=0, brightness=0.3)
+    (before, labels), (after, same_labels) = whole(loader()), whole(loader(augmentation=jittered))
+    assert torch.equal(labels, same_labels)
+    factors = (0.25 * after + 0.5).mean(dim=(1, 2, 3)) / (0.25 * before + 0.5).mean(dim=(1, 2, 3))  # in units of 0..1
+    assert 0.65 < factors.min() < 0.8
+    assert 1.1 < factors.max() < 1.35  # bright pixels are cut off at 1
+    torch.testing.assert_close(whole(loader(augmentation=jittered))[0], after)
+
+
 def test_drop_last_and_limit(loader: Loader) -> None:
     assert [len(labels) for _, labels in loader()] == [64, 64, 64, 64, 44]
     assert [len(labels) for _, labels in loader(drop_last=True)] == [64] * 4

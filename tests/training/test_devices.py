@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 import types
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +29,43 @@ def test_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices.training_device("cpu") == CPU
 
 
-@pytest.mark.parametrize(("amx", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
-def test_precision_auto_follows_the_matrix_units(amx: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_tile": amx}, raising=False)
+@pytest.mark.parametrize(
+    ("has", "units"),
+    [
+        ({"amx_tile": True, "amx_bf16": True, "avx512_bf16": True}, "AMX"),
+        ({"amx_bf16": False, "avx512_bf16": True}, "AVX-512 BF16"),
+        ({"avx512_f": True, "avx512_vnni": True, "avx512_bf16": False}, ""),
+        ({"architecture": "arm64", "neon": True, "bf16": True}, ""),
+        ({}, ""),
+    ],
+)
+def test_precision_auto_follows_the_processor(has: dict[str, Any], units: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = "bf16-mixed" if units else "32-true"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    assert devices.bf16_units(CPU) == units
     assert devices.resolve_precision("auto", CPU) == expected
     assert devices.resolve_precision("64-true", CPU) == "64-true"
     # older torch, and one that has neither
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    for name, key in (("_is_amx_tile_supported", "amx_bf16"), ("_is_avx512_bf16_supported", "avx512_bf16")):
+        monkeypatch.setattr(torch.cpu, name, partial(has.get, key, False), raising=False)
     assert devices.resolve_precision("auto", CPU) == expected
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, name)
     assert devices.resolve_precision("auto", CPU) == "32-true"
 
 
-def test_amx_is_what_the_kernel_lists() -> None:
+@pytest.mark.parametrize(("units", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_precision_auto_on_cuda(units: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: units)
+    assert devices.resolve_precision("auto", torch.device("cuda")) == expected
+
+
+def test_bf16_units_are_what_the_kernel_lists() -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("reads /proc/cpuinfo")
-    assert devices._has_amx() == ("amx_tile" in Path("/proc/cpuinfo").read_text().split())
+    flags = Path("/proc/cpuinfo").read_text().split()
+    assert bool(devices.bf16_units(CPU)) == ("amx_bf16" in flags or "avx512_bf16" in flags)
 
 
 @pytest.mark.skipif(not devices._CLEAR_REFS.exists(), reason="there is no /proc/self/clear_refs")

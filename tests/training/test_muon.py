@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnzoo.training.muon import COEFFICIENTS, Muon, orthogonalize
+from cnnzoo.training.muon import COEFFICIENTS, Muon, orthogonalize, orthogonalize_all
 
 
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6), (3, 8, 8)])
@@ -70,6 +70,37 @@ def test_filters_are_the_rows_of_a_matrix_and_keep_their_norm() -> None:
     descend(optimizer, conv, 1, start=1)
     values = torch.linalg.svdvals((before - conv.detach()).flatten(1))
     assert 0.65 < values.min() <= values.max() < 1.25
+
+
+def test_padding_changes_the_batches_alone() -> None:
+    shapes = [(4, 2, 3, 3), (4, 30), (6, 4), (4, 2, 3, 3), (3, 3)]
+    tensors = [torch.randn(shape, generator=torch.manual_seed(i)) for i, shape in enumerate(shapes)]
+    for ours, theirs in zip(orthogonalize_all(tensors, 5, pad=True), orthogonalize_all(tensors, 5), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("normalize", "normalized"), [(True, [0, 1, 2, 3]), (3, [0, 3]), (False, [])])
+def test_norms_are_set_every_few_steps(normalize: bool | int, normalized: list[int]) -> None:
+    """With a rate of zero nothing else changes the norm."""
+    weight = nn.Parameter(torch.ones(4, 9))
+    optimizer = muon([weight], lr=0.0, normalize=normalize)
+    for step in range(4):
+        weight.data.fill_(1.0)
+        descend(optimizer, weight, 1, start=step)
+        expected = 2.0 if step in normalized else 6.0  # √4, √36
+        assert weight.norm().item() == pytest.approx(expected)
+
+
+def test_state_of_an_older_version_is_continued() -> None:
+    weight = nn.Parameter(torch.ones(4, 3))
+    first = muon([weight])
+    descend(first, weight, 1)
+    state = first.state_dict()
+    for group in state["param_groups"]:
+        del group["pad"], group["step"]
+    second = muon([weight])
+    second.load_state_dict(state)
+    descend(second, weight, 1)
 
 
 def test_state_dict_continues_exactly() -> None:

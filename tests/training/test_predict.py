@@ -10,7 +10,7 @@ from cnnzoo.data.batches import BatchLoader
 from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.images import Images
 from cnnzoo.nn.build import build_model
-from cnnzoo.training.predict import Predictions, evaluate, predict
+from cnnzoo.training.predict import Predictions, evaluate, predict, predict_tta
 
 
 def loader(images: Images) -> BatchLoader:
@@ -25,9 +25,13 @@ def test_mirrored_predictions_do_not_see_left_and_right() -> None:
     images = random_images()
     mirrored = Images(images.images.flip(3), images.labels)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    ours, theirs = (predict(model, loader(each), "mirror").logits for each in (images, mirrored))
+    plain = [predict(model, loader(each)) for each in (images, mirrored)]
+    ours, theirs = (
+        predict_tta(model, loader(each), first, "mirror").logits
+        for each, first in zip((images, mirrored), plain, strict=True)
+    )
     torch.testing.assert_close(ours, theirs)
-    assert not torch.allclose(ours, predict(model, loader(images)).logits)
+    assert not torch.allclose(ours, plain[0].logits)
 
 
 def test_predictions_are_in_the_order_of_the_split_and_leave_the_mode_alone() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cnnzoo.config.schema import TTA
-from cnnzoo.training.tta import tta_views
+from cnnzoo.training.tta import mean_over_views, tta_views
 
 
 def test_views_are_weighted_as_published() -> None:
@@ -29,3 +29,34 @@ def test_shares_add_up_to_one(tta: str) -> None:
 def test_unknown_augmentation() -> None:
     with pytest.raises(ValueError, match="no such test-time augmentation"):
         list(tta_views(torch.rand(1, 1, 4, 4), "rotate"))
+
+
+def test_the_mean_takes_the_first_view_from_what_is_known() -> None:
+    images, weights = torch.rand(5, 1, 4, 4), torch.rand(16, 3)
+    seen = []
+
+    def forward(views: torch.Tensor) -> torch.Tensor:
+        seen.append(len(views))
+        return views.flatten(1) @ weights
+
+    plain = images.flatten(1) @ weights
+    mean = mean_over_views(forward, images, plain, "mirror_translate")
+    expected = sum(share * (view.flatten(1) @ weights) for share, view in tta_views(images, "mirror_translate"))
+    torch.testing.assert_close(mean, expected)
+    assert seen == [5] * 5  # not the sixth
+
+
+def test_only_unsure_images_get_further_views() -> None:
+    images = torch.rand(4, 1, 4, 4)
+    plain = torch.tensor([[9.0, 0.0], [0.1, 0.0], [0.0, 0.2], [0.0, 9.0]])
+    seen = []
+
+    def forward(views: torch.Tensor) -> torch.Tensor:
+        seen.append(views)
+        return torch.ones(len(views), 2)
+
+    mean = mean_over_views(forward, images, plain, "mirror", confidence=0.9)
+    torch.testing.assert_close(mean, torch.stack([plain[0], (plain[1] + 1) / 2, (plain[2] + 1) / 2, plain[3]]))
+    assert torch.equal(seen[0], images[1:3].flip(3))
+    assert mean_over_views(forward, images, plain, "mirror", confidence=0.0) is plain
+    assert len(seen) == 1
