@@ -5,11 +5,13 @@ import os
 import sys
 
 from cnnzoo import __version__
-from cnnzoo.errors import nearest
+from cnnzoo.errors import exit_code, nearest
 
 VERBS = {
     "run": "train, test and record one network, or a sweep with -m",
     "evaluate": "accuracy of given weights: a file, a run's folder, or published ones",
+    "predict": "classes of image files, by a trained run",
+    "export": "a trained run for other programs: ONNX, torch.export, safetensors",
     "summary": "a network's layers: output shapes, parameters, MACs",
     "bench": "throughput compared with the alternatives",
     "figures": "pictures of data sets and of runs",
@@ -19,6 +21,10 @@ VERBS = {
 
 def main() -> None:
     """Import the module of the verb that is typed, and no other."""
+    sys.exit(exit_code(_main))
+
+
+def _main() -> int:
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in ("-h", "--help"):
         lines = "\n".join(f"  {name:10} {text}" for name, text in VERBS.items())
@@ -29,10 +35,11 @@ def main() -> None:
         _complete()
     elif verb in VERBS:
         sys.argv = [f"cnnzoo {verb}", *sys.argv[2:]]
-        sys.exit(importlib.import_module(f"cnnzoo.{verb}").main())
+        return importlib.import_module(f"cnnzoo.{verb}").main() or 0
     else:
         print(f"error: {verb}: no such verb.{nearest(verb, VERBS)} There are {', '.join(VERBS)}.", file=sys.stderr)
-        sys.exit(2)
+        return 2
+    return 0
 
 
 def _complete() -> None:

@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cnnzoo.config import Config
-from cnnzoo.config.compose import from_dict
+from cnnzoo.config import Config, config_hash
 from cnnzoo.data.augment import crop_and_resize, full_image_crops
 from cnnzoo.data.dataset import load_dataset
 from cnnzoo.data.image_folder import decode
 from cnnzoo.errors import UserError
 from cnnzoo.nn.build import build_model
 from cnnzoo.nn.weights import load_weights
-from cnnzoo.results.run_folder import read_config, read_result
+from cnnzoo.results.received import received_config, relocated
+from cnnzoo.results.run_folder import read_result
 
 
 class TrainedModel(nn.Module):
@@ -57,39 +57,50 @@ class TrainedModel(nn.Module):
         """
         if not isinstance(images, Tensor):
             several = images if isinstance(images, list | tuple) else [images]
-            images = torch.stack([self._decoded(image) for image in several])
+            images = torch.cat([self.decode(image) for image in several])
         if images.dtype != torch.uint8:
             raise TypeError(f"images of {images.dtype}: expected uint8, 0 to 255")
-        images = images[None] if images.ndim == 3 else images
+        return self.normalize(self.resize(images[None] if images.ndim == 3 else images) / 255)
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Return images `[N, C, H, W] uint8` at the size of the network's input: `[N, C, S, S] float32`, 0..255."""
         count, channels, height, width = images.shape
         if channels != len(self.mean):
             raise ValueError(f"images with {channels} channels: expected {len(self.mean)}")
-        pixels = images.float()
-        if (height, width) != (self.image_size, self.image_size):
-            crops = full_image_crops(count, height, width).to(images.device)
-            pixels = crop_and_resize(images, crops, self.image_size)
+        if (height, width) == (self.image_size, self.image_size):
+            return images.float()
+        return crop_and_resize(images, full_image_crops(count, height, width).to(images.device), self.image_size)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return images `[N, C, S, S] float32` of 0..1 as the network was trained on them."""
         mean, std = (values.to(images.device).view(1, -1, 1, 1) for values in (self.mean, self.std))
-        return (pixels / 255 - mean) / std
+        return (images - mean) / std
 
-    def _decoded(self, image: Any) -> Tensor:
-        # first to the size of the data set's images, as the test images were, then to that of the network's input
+    def decode(self, image: Any) -> Tensor:
+        """Return a PIL image, or an image file, as those of the data set were: `[1, C, H, W] uint8`."""
         size = self.config.dataset.image_size
-        return torch.from_numpy(np.array(decode(image, size, len(self.mean))))
+        return torch.from_numpy(np.array(decode(image, size, len(self.mean))))[None]
 
 
-def load_model(run: str | os.PathLike[str]) -> TrainedModel:
+def load_model(run: str | os.PathLike[str], trusted_packages: Sequence[str] = ()) -> TrainedModel:
     """Load the best checkpoint of a finished run, on the CPU and in evaluation mode.
 
+    Args:
+        trusted_packages: packages that the run's network may be from, besides those that cnnzoo is built on. The folder
+            may come from anybody, and is no reason to import a module that it names.
+
     Raises:
-        UserError: `run` is not the folder of a finished run, or its files do not fit together.
+        UserError: `run` is not the folder of a finished run, its files do not fit together, or its network is from a
+            package that is not trusted.
     """
     folder = Path(run)
     result = read_result(folder) or {}
     if result.get("status") != "completed":
         raise UserError(f"{folder} is not the folder of a finished run: no result.json with status completed.")
-    config: Config = from_dict(Config, read_config(folder))
+    trained = received_config(folder, trusted_packages)
+    config = relocated(trained)
     network = build_model(config)
-    load_weights(network, folder / "checkpoints" / "best.ckpt")
+    load_weights(network, folder / "checkpoints" / "best.ckpt", config_hash(trained))
     if "classes" in result:
         classes, mean, std = result["classes"], torch.tensor(result["mean"]), torch.tensor(result["std"])
     else:  # a run of an older version

@@ -1,0 +1,173 @@
+"""The report page, as a browser shows it."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnzoo.report import report
+from cnnzoo.results import columns
+from cnnzoo.results.load import load_results
+from cnnzoo.results.pairwise import compare_pairs
+from cnnzoo.results.table import build_table
+from tests import factories
+
+HOSTILE = "</script><img src=x onerror='document.title=\"owned\"'>"
+
+
+def write_report(folder: Path, out: Path) -> Path:
+    table = build_table(load_results(folder))
+    rows = columns.order(table.rows, table.runs)
+    tested, grids, notes = compare_pairs(rows, table.runs)
+    out.write_text(report(table, rows.join(tested), grids, notes + table.notes), encoding="utf-8")
+    return out
+
+
+def data_of(page: Path) -> Any:
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8"))
+    assert match
+    return json.loads(match[1])
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Two networks with three seeds each, their curves and predictions; one row has a hostile setting."""
+    root = factories.write_two_networks(tmp_path / "outputs")
+    settings = factories.config("resnet", lr=0.3)
+    settings["optimizer"]["_target_"] = f"own.{HOSTILE}"
+    factories.write_completed(root, "resnet", 1, 0.85, config=settings, lr=0.3, command=HOSTILE)
+    labels = np.arange(100) % 10
+    for number, folder in enumerate(sorted(path.parent for path in root.rglob("result.json"))):
+        lines = ["epoch,learning_rate,train_loss,train_accuracy,val_loss,val_accuracy"]
+        lines += [
+            f"{epoch},0.1,{2 / (epoch + 1)},{0.5 + epoch / 100},{2.1 / (epoch + 1)},{0.4 + epoch / 100}"
+            for epoch in range(20)
+        ]
+        (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+        accuracy = json.loads((folder / "result.json").read_text())["test_accuracy"]
+        factories.write_predictions(folder, np.arange(100) < round(100 * accuracy), np.roll(labels, number))
+    return root
+
+
+def test_numbers_are_those_of_the_runs(runs: Path, tmp_path: Path) -> None:
+    data = data_of(write_report(runs, tmp_path / "report.html"))
+    assert [row["label"].partition(" ")[0] for row in data["rows"]] == ["resnet", "densenet", "resnet"]
+    assert data["rows"][0]["mean"] == pytest.approx(0.91)
+    assert data["rows"][0]["std"] == pytest.approx(0.002)
+    (cells,) = (column["cells"] for column in data["columns"] if column["key"] == "test")
+    assert cells[0] == "91.00 ± 0.20"
+    curve = data["curves"][1]["val_accuracy"]
+    assert (curve["n"], curve["epochs"]) == (3, [*range(1, 21)])
+    assert curve["mean"] == pytest.approx([0.4 + epoch / 100 for epoch in range(20)])
+    assert curve["std"] == pytest.approx([0] * 20, abs=1e-12)
+    confusion = np.array(data["classes"][0]["confusion"])
+    assert confusion.sum() == 300
+    assert confusion.trace() == 91 + 91 + 91  # 0.91, 0.912 and 0.908 of 100 images
+    assert data["settings"]["keys"] == ["model._target_", "optimizer._target_"]  # lr follows from the latter
+    assert any("Holm" in note for note in data["notes"])
+    assert any("the wrongly classified images are not shown" in note for note in data["notes"])
+
+
+def test_what_a_run_lacks_is_said_once_for_all(tmp_path: Path) -> None:
+    page = write_report(factories.write_two_networks(tmp_path / "outputs"), tmp_path / "report.html")
+    notes = [note for note in data_of(page)["notes"] if note.startswith("without")]
+    assert len(notes) == 2
+    assert all(note.count("seed") == 6 for note in notes)
+
+
+def test_many_runs_stay_small(tmp_path: Path) -> None:
+    factories.write_many(tmp_path / "outputs", 200, seeds=5)
+    for folder in (tmp_path / "outputs").iterdir():
+        lines = ["epoch,learning_rate,train_loss,train_accuracy,val_loss,val_accuracy"]
+        lines += [f"{epoch},{','.join(map(str, np.random.rand(5)))}" for epoch in range(180)]
+        (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    assert write_report(tmp_path / "outputs", tmp_path / "report.html").stat().st_size < 10e6
+
+
+# --- in a real browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no chromium on PATH")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, runs: Path, tmp_path: Path) -> Iterator[Any]:
+    """The report in a window as narrow as a phone; nothing may end up on the console, or ask the network."""
+    file = write_report(runs, tmp_path / "report.html")
+    page = browser.new_page(viewport={"width": 400, "height": 800})
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
+    page.goto(file.as_uri())
+    page.wait_for_selector("html[data-ready=true]")
+    yield page
+    assert problems == []
+    page.close()
+
+
+def names(page: Any) -> list[str]:
+    return [text.partition(" ")[0] for text in page.locator("#table tbody td.name").all_inner_texts()]
+
+
+def test_sorting_filtering_and_columns(page: Any) -> None:
+    assert names(page) == ["resnet", "densenet", "resnet"]
+    header = page.get_by_role("button", name="network", exact=True)
+    header.focus()
+    page.keyboard.press("Enter")  # by keyboard
+    assert names(page) == ["densenet", "resnet", "resnet"]
+    assert page.locator("th[aria-sort=ascending]").inner_text().startswith("network")
+    header = page.get_by_role("button", name="test %", exact=True)
+    header.click()
+    assert names(page)[0] == "resnet"
+    header.click()
+    assert names(page) == ["resnet", "densenet", "resnet"]
+    assert page.locator("#table tbody tr").first.inner_text().count("85.00") >= 1
+    page.get_by_label("Filter rows").fill("dense")
+    assert names(page) == ["densenet"]
+    assert "1 of 3 rows" in page.locator("#table").inner_text()
+    page.get_by_text("Columns").click()
+    page.get_by_label("test %", exact=True).uncheck()
+    assert page.get_by_role("button", name="test %", exact=True).count() == 0
+
+
+def test_rows_are_toggled_in_all_plots(page: Any) -> None:
+    def lines(section: str) -> int:
+        return int(
+            page.evaluate(f"document.querySelector('#{section} .plot').data.filter(t => t.showlegend !== false).length")
+        )
+
+    assert (lines("curves"), lines("cost")) == (3, 3)
+    page.locator("#table tbody input").first.uncheck()
+    assert (lines("curves"), lines("cost")) == (2, 2)
+    page.get_by_label("Show").select_option("train_loss")
+    assert page.evaluate("document.querySelector('#curves .plot').layout.yaxis.title.text") == "training loss"
+
+
+def test_nothing_overflows_on_a_phone_or_in_the_dark(page: Any) -> None:
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+def test_texts_of_files_are_texts(page: Any) -> None:
+    page.locator("#runs summary").last.click()
+    assert HOSTILE in page.locator("#runs code").last.inner_text()
+    assert page.locator("img").count() == 0
+    assert page.title() == "Comparison of networks"
