@@ -15,6 +15,7 @@ from cnnzoo.errors import exit_code, nearest
 KINDS = {
     "data": "a data set: images, their augmentation, class balance, channel statistics",
     "run": "one trained run: confusion, calibration, mistakes, filters, feature maps, Grad-CAM",
+    "surface": "the loss around trained networks, along two random directions",
     "runs": "a sweep: learning curves, accuracy against cost, accuracy of each class",
 }
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cnnzoo.figures import style
 from cnnzoo.figures.series import Series
-from cnnzoo.results.render import clean
+from cnnzoo.text import clean
 
 _MOST_ROWS = 40  # as many as fit one below the other on a page
 _MOST_COLUMNS = 25  # as many as have room for their names and numbers

@@ -23,6 +23,6 @@ def class_names(count: int, target: Any, name: Any, root: Any) -> list[str]:
     if str(target).endswith(".torchvision_set"):
         names = _TORCHVISION.get(str(name), "").split(",")
     elif str(target).endswith(".image_folder"):
-        with contextlib.suppress(UserError, TypeError, OSError):  # the folder is not on this machine
+        with contextlib.suppress(UserError, TypeError, ValueError, OSError):  # the folder is not on this machine
             names = [folder.name for folder in class_folders(Path(root))]
     return names if len(names) == count else [str(number) for number in range(count)]

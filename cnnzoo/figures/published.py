@@ -35,11 +35,14 @@ def read_curves(folder: Path) -> pd.DataFrame:
     from tensorboard.util.tensor_util import make_ndarray
 
     curves: dict[str, list[float]] = {name: [] for name in _TAGS.values()}
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        for event in EventFileLoader(str(path)).Load():
-            for value in event.summary.value:
-                if value.tag in _TAGS:
-                    curves[_TAGS[value.tag]].append(float(make_ndarray(value.tensor)))
+    try:
+        for path in sorted(folder.glob("events.out.tfevents.*")):
+            for event in EventFileLoader(str(path)).Load() if path.is_file() else ():
+                for value in event.summary.value:
+                    if value.tag in _TAGS:
+                        curves[_TAGS[value.tag]].append(float(make_ndarray(value.tensor)))
+    except Exception as error:  # a parser of a damaged file raises anything
+        raise RunFileError(f"TensorBoard event files are damaged ({error})") from error
     if not all(curves.values()):
         raise RunFileError(f"no TensorBoard event file with {' and '.join(_TAGS)}")
     table = pd.DataFrame({name: pd.Series(values) for name, values in curves.items()})

@@ -18,26 +18,25 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from cnnzoo.config import CONF_DIR
-from cnnzoo.errors import UserError
+from cnnzoo.errors import UserError, exit_code
 from cnnzoo.figures import style
 from cnnzoo.figures.accuracy_cost import accuracy_cost
 from cnnzoo.figures.class_accuracy import class_accuracy
 from cnnzoo.figures.learning_curves import learning_curves
 from cnnzoo.figures.series import load_series
 from cnnzoo.results.load import find_runs
-from cnnzoo.results.render import clean
+from cnnzoo.text import clean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code, 1 with a message on stderr if the user can put something right."""
     arguments = _parser().parse_intermixed_args(argv)  # options may stand between folders and filters
-    try:
+
+    def work() -> None:
         for path in draw(arguments.where, arguments.out, arguments.formats.split(","), arguments.published):
             print(path)
-    except UserError as error:
-        print("error:", "\n".join(map(clean, str(error).splitlines())), file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code(work)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,5 +1,6 @@
 """What the figures of a sweep show of each configuration, read from the folders of its runs. No torch."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -127,7 +128,7 @@ def _class_shares(run: Any) -> "pd.Series[float]":
 
 
 def _published(folders: list[Path], problems: Problems) -> tuple[str, pd.DataFrame] | None:
-    where = next((folder for folder in folders if folder.is_dir()), None)
+    where = next((folder for folder in folders if os.path.isdir(folder)), None)  # noqa: PTH112  (any text is a name here)
     try:
         if where is None:
             raise RunFileError("published curves not found (--published DIR names the folder that they are in)")

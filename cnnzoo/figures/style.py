@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from cnnzoo.errors import UserError, nearest
 from cnnzoo.io import write_atomically
-from cnnzoo.results.render import clean
+from cnnzoo.text import clean
 
 PAGE_WIDTH = 6.5  # inches between the margins of an A4 or letter page
 FORMATS = ("png", "pdf", "svg")

@@ -55,8 +55,8 @@ def test_images_of_ones_own_and_another_layer(trained: Path, tmp_path: Path) -> 
     Image.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 30)).save(tmp_path / "own.png")
     found, _ = figures.draw(trained, [tmp_path / "own.png"], layer="blocks.0")
     assert "blocks.0: 8 of 8 channels, 16×16" in str(found["maps"].get_suptitle())
+    (tmp_path / "text.png").write_text("none")
     with pytest.raises(UserError, match=r"--images: .*text\.png"):
-        (tmp_path / "text.png").write_text("none")
         figures.draw(trained, [tmp_path / "text.png"])
 
 
