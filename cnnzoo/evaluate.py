@@ -5,7 +5,6 @@ python -m cnnzoo.evaluate model=densenet weights=path/to/file.ckpt format=json
 python -m cnnzoo.evaluate weights=outputs/cifar10/resnet/seed42-...
 """
 
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +14,13 @@ from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 from rich.table import Table
 
-from cnnzoo.config import Config, command
-from cnnzoo.config.compose import from_dict
-from cnnzoo.config.schema import DatasetConfig, EvaluateConfig, PublishedConfig
+from cnnzoo.config import Config, command, config_hash
+from cnnzoo.config.schema import EvaluateConfig
 from cnnzoo.console import set_up_logging
 from cnnzoo.errors import UserError, nearest
-from cnnzoo.results.run_folder import published_metrics, read_config
+from cnnzoo.results.received import received_config, relocated
+from cnnzoo.results.run_folder import published_metrics, to_json
+from cnnzoo.text import clean
 
 log = logging.getLogger("cnnzoo.evaluate")
 
@@ -42,9 +42,9 @@ def main(config: EvaluateConfig) -> None:
                 log.warning("ignoring %s: model and dataset come from %s/config.yaml", override, folder)
     result = evaluate_weights(config)
     if config.format == "json":
-        print(json.dumps(result, indent=2))
+        print(to_json(result))
         return
-    table = Table("split", "accuracy", "published", "loss", title=f"{result['model']} on {result['dataset']}")
+    table = Table("split", "accuracy", "published", "loss", title=clean(f"{result['model']} on {result['dataset']}"))
     for split, suffix in (("val", ""), ("test", ""), ("test", "_tta")):
         accuracy = result.get(f"{split}_accuracy{suffix}")
         if accuracy is None:
@@ -58,16 +58,17 @@ def main(config: EvaluateConfig) -> None:
         )
     stdout = Console(markup=False, emoji=False)  # names are the user's
     stdout.print(table)
-    stdout.print(f"{result['params']:,} parameters; weights from {result['weights']}", soft_wrap=True)
+    stdout.print(clean(f"{result['params']:,} parameters; weights from {result['weights']}"), soft_wrap=True)
 
 
 def evaluate_weights(config: Config) -> dict[str, Any]:
     """Return accuracies and losses of the weights `config.weights`, for the network and the data of `config`.
 
-    With a run's folder, or a checkpoint in it, the network, the data and the image size are those of the run.
+    With a run's folder, or a checkpoint in it, the network, the data and the image size are those of the run. The
+    folder may come from anybody: see `cnnzoo.results.received`.
 
     Raises:
-        UserError: weights or data cannot be had, or do not fit.
+        UserError: weights or data cannot be had, do not fit, or would have run code that nobody here has named.
     """
     from cnnzoo.data.dataset import load_dataset
     from cnnzoo.nn.build import build_model
@@ -76,12 +77,13 @@ def evaluate_weights(config: Config) -> dict[str, Any]:
     from cnnzoo.training.devices import training_device
     from cnnzoo.training.predict import evaluate
 
+    trained = None
     if folder := _folder_of_run(str(config.weights)):
         log.info("network and data as in %s/config.yaml", folder)
-        config = as_trained(config, folder)
+        trained, config = as_trained(config, folder)
     path = find_weights(config)
     model = build_model(config)
-    load_weights(model, path)
+    load_weights(model, path, config_hash(trained) if trained else None)
     dataset = load_dataset(config.dataset, config.trusted_packages)
     val, test, test_tta = evaluate(model, dataset, config, training_device(config.trainer.accelerator))
     result = {
@@ -110,37 +112,38 @@ def _folder_of_run(weights: str) -> Path | None:
     return folder if path.parent.name == "checkpoints" and (folder / "config.yaml").is_file() else None
 
 
-def as_trained(config: Config, folder: Path) -> Config:
-    """Return `config` with the network, the data and the image size of the run in `folder`.
+def as_trained(config: Config, folder: Path) -> tuple[Config, Config]:
+    """Return the configuration of the run in `folder`, and `config` with its network, data and image size.
 
-    Where the images of a standard set lie, and how they are loaded, depends on this machine and stays as in `config`.
+    Where images lie, and how they are loaded, depends on this machine and stays as in `config`. A folder of images is
+    where it was for the run, or at a `dataset.root` that is typed.
 
     Raises:
-        UserError: the folder's config.yaml is missing, or is no configuration of a run.
+        UserError: the folder is no run's, its images are not on this machine, or its targets are not trusted.
     """
-    trained = read_config(folder)
-    try:
-        dataset = trained["dataset"] | {
-            "cache": config.dataset.cache or config.paths.data,
-            "resident": config.dataset.resident,
-            "workers": config.dataset.workers,
-        }
-        if "root" not in dataset["source"]:
-            dataset["root"] = config.paths.data
-        published = trained["published"]
-        return replace(
-            config,
-            name=trained["name"],
-            model=trained["model"],
-            dataset=from_dict(DatasetConfig, dataset),
-            image_size=trained["image_size"],
-            published=None if published is None else from_dict(PublishedConfig, published),
-        )
-    except (KeyError, TypeError, ValueError) as error:
+    trained = received_config(folder, config.trusted_packages)
+    root = None if config.dataset.root == config.paths.data else config.dataset.root
+    here = relocated(trained, config.paths, root)
+    images = here.dataset.source.get("root")
+    if images is not None and not Path(images).is_dir():
         raise UserError(
-            f"{folder}/config.yaml is not the configuration of a run ({type(error).__name__}: {error})."
-            " weights=FILE with model=… and dataset=… needs none."
-        ) from error
+            f"{folder}: the run's images lay in {images}, a folder that this machine does not have."
+            " dataset.root=FOLDER is where they lie here."
+        )
+    dataset = replace(
+        here.dataset,
+        cache=config.dataset.cache or config.paths.data,
+        resident=config.dataset.resident,
+        workers=config.dataset.workers,
+    )
+    return trained, replace(
+        config,
+        name=trained.name,
+        model=trained.model,
+        dataset=dataset,
+        image_size=trained.image_size,
+        published=trained.published,
+    )
 
 
 if __name__ == "__main__":

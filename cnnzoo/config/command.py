@@ -21,54 +21,70 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnzoo.config.compose import CONF_DIR, to_config
 from cnnzoo.config.hydra_errors import explain
-from cnnzoo.errors import UserError
+from cnnzoo.errors import UserError, exit_code, is_of_stream
+from cnnzoo.text import clean_lines
 
 
 class Reported(Exception):
     """A failure whose message is on stderr already; only the exit code is left to set."""
 
 
-def command(config_name: str) -> Callable[[Callable[[Any], object]], Callable[[], None]]:
+def command(
+    config_name: str, interrupted: str = "interrupted"
+) -> Callable[[Callable[[Any], object]], Callable[[], None]]:
     """Decorate the main function of a command, whose configuration is `conf/<config_name>.yaml`.
 
-    A failure ends in one message on stderr and exit code 1. HYDRA_FULL_ERROR=1 shows the traceback.
+    A failure ends in one message on stderr and exit code 1. HYDRA_FULL_ERROR=1 shows the traceback. `interrupted` is
+    what Ctrl-C is answered with.
     """
 
     def decorate(task: Callable[[Any], object]) -> Callable[[], None]:
         failures: list[Exception] = []
 
         @functools.wraps(task)
-        def run_task(cfg: DictConfig) -> None:
+        def run_task(cfg: DictConfig) -> object:
             try:
-                task(to_config(cfg, HydraConfig.get()))
+                return task(to_config(cfg, HydraConfig.get()))
+            except SystemExit as error:  # no way for a network or a data source to end a command, or a sweep
+                failure: Exception = UserError(f"Some code of a network or data source called sys.exit({error.code}).")
+                failure.__cause__ = error
             except Exception as error:
-                report(error)
-                failures.append(error)
-                if HydraConfig.get().mode == RunMode.MULTIRUN:  # this may be another process
-                    raise Reported from error
+                failure = error
+            failures.append(failure)
+            if is_of_stream(failure):
+                return None
+            report(failure)
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # this may be another process
+                raise Reported from failure
+            return None
 
         hydra_main = hydra.main(config_path=str(CONF_DIR), config_name=config_name, version_base="1.3")(run_task)
 
         @functools.wraps(task)
         def main() -> None:
+            if code := exit_code(work, interrupted):
+                sys.exit(code)
+
+        def work() -> int:
             failures.clear()
             if {"--help", "-h"} & set(sys.argv[1:]):
-                return print(_help(task))
+                print(_help(task))
+                return 0
             try:
                 with _exceptions_from_hydra(), warnings.catch_warnings():
                     # conf/hydra/launcher/ has the names of the launchers' plugins, whose types it is meant to have
                     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore")
                     hydra_main()
-            except KeyboardInterrupt:
-                print("interrupted; run the same command to resume", file=sys.stderr)
-                sys.exit(130)
             except Reported:
-                sys.exit(1)
+                return 1
             except Exception as error:
+                if is_of_stream(error):
+                    raise
                 report(error)
-                sys.exit(1)
-            if failures:
-                sys.exit(1)
+                return 1
+            for failure in filter(is_of_stream, failures):
+                raise failure
+            return 1 if failures else 0
 
         return main
 
@@ -113,9 +129,9 @@ def report(error: BaseException) -> None:
     """Print an error to stderr in one message."""
     if _FULL_ERROR:
         traceback.print_exception(error)
-    print(f"error: {explain(error, CONF_DIR)}", file=sys.stderr)
+    print("error:", clean_lines(explain(error, CONF_DIR)), file=sys.stderr)
     for note in getattr(error, "__notes__", ()):
-        print(f"  {note}", file=sys.stderr)
+        print(f"  {clean_lines(note)}", file=sys.stderr)
     if not _FULL_ERROR and not isinstance(error, UserError | HydraException | OmegaConfBaseException):
         print("HYDRA_FULL_ERROR=1 before the command shows the traceback.", file=sys.stderr)
 

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnzoo.config import resolvers, schema
 from cnnzoo.config.hydra_errors import explain
+from cnnzoo.config.instantiate import own_packages
 from cnnzoo.config.schema import Config
 from cnnzoo.errors import UserError, nearest
 
@@ -34,10 +35,15 @@ def compose(overrides: Sequence[str] = (), config_name: str = "run") -> Config:
             return to_config(hydra.compose(config_name, list(overrides), return_hydra_config=True))
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(explain(error, CONF_DIR)) from error
+        except (AssertionError, AttributeError, TypeError, ValueError) as error:  # of Hydra, where a value has no place
+            raise UserError(explain(error, CONF_DIR)) from error
 
 
 def to_config(cfg: DictConfig, hydra_config: Any = None) -> Config:
     """Complete what Hydra has composed, and return it as checked objects, every interpolation resolved.
+
+    What is typed is trusted: packages in `trusted_packages`, and the user's own modules in a `_target_`. A file may
+    come from anybody, and trusts nothing.
 
     Args:
         cfg: the composed configuration.
@@ -50,9 +56,24 @@ def to_config(cfg: DictConfig, hydra_config: Any = None) -> Config:
     hydra_config = cfg.hydra if hydra_config is None else hydra_config
     choices = hydra_config.runtime.choices
     keys = [match[1] for text in hydra_config.overrides.task if (match := re.match(r"[+~]*([\w.]+)=", text))]
+    for group, example in (("model", "resnet"), ("dataset", "cifar10")):
+        if group not in choices:
+            raise UserError(f"{group}: expected one choice, such as {group}={example}; -m runs several, one by one.")
     cfg = cfg.copy()
+    if any(re.match(r"[+~]*hydra\.callbacks\b", text) for text in hydra_config.overrides.hydra):
+        raise UserError(
+            "hydra.callbacks: Hydra calls whatever these name, so cnnzoo leaves them out (conf/hydra_targets.yaml)."
+            " Those of a training are callbacks.NAME._target_=…, those of Lightning."
+        )
+    if cfg.trusted_packages and "trusted_packages" not in keys:
+        raise UserError(
+            f"trusted_packages={cfg.trusted_packages} comes from a file, and a file is no reason to trust a package."
+            f" If you do: 'trusted_packages=[{','.join(map(str, cfg.trusted_packages))}]' on the command line."
+        )
+    typed = re.findall(r"_target_['\"]?\s*[=:]\s*['\"]?(\w+)", " ".join(hydra_config.overrides.task))
     with open_dict(cfg):
         cfg.pop("hydra", None)
+        cfg.trusted_packages = [*dict.fromkeys([*cfg.trusted_packages, *own_packages(typed)])]
         for section in ("model", "loss"):
             if f"{section}._target_" in keys:
                 # The arguments of what is replaced are not this one's. `num_classes` stays, as torchvision's and timm's
@@ -60,7 +81,7 @@ def to_config(cfg: DictConfig, hydra_config: Any = None) -> Config:
                 for key in [key for key in cfg[section] if f"{section}.{key}" not in keys and key != "num_classes"]:
                     del cfg[section][key]
         if cfg.name is None:
-            cfg.name = cfg.model._target_.rpartition(".")[2] if "model._target_" in keys else choices.model
+            cfg.name = str(cfg.model._target_).rpartition(".")[2] if "model._target_" in keys else choices.model
         if cfg.published and (cfg.published.model, cfg.published.dataset) != (choices.model, choices.dataset):
             cfg.published = None  # these figures are of another network or data set
     _refuse_unknown_keys(OmegaConf.get_type(cfg), cfg)

@@ -18,8 +18,15 @@ _LAYOUTS = "Expected <root>/<class>/image.png, or <root>/train/<class>/image.png
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in `folder` that are not hidden, by name."""
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    """The folders in `folder` that are not hidden, by name.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}); make it readable, or move it.") from error
 
 
 def split_folders(root: Path) -> dict[str, Path]:

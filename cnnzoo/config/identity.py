@@ -31,8 +31,12 @@ def _settings(schema: Any, node: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(value, Mapping) and is_dataclass(field.type):
                 value = _settings(field.type, value)
             elif isinstance(value, Mapping):
-                defaults = field.metadata.get("defaults", {})
-                value = {name: item for name, item in value.items() if name not in defaults or item != defaults[name]}
+                defaults, others = field.metadata.get("defaults", {}), field.metadata.get("not_identity", ())
+                value = {
+                    name: item
+                    for name, item in value.items()
+                    if name not in others and (name not in defaults or item != defaults[name])
+                }
             if value == _default(field):
                 continue
         result[key] = value

@@ -1,9 +1,9 @@
 """What YAML files can ask for, as `${cnnzoo.NAME:…}`; found without torch.
 
-`abspath:PATH`, `basename:PATH`; `class_count:FOLDER`, the classes of a folder of images; `cuda_devices:DEFAULT`, their
-number; and what a run asks of a cluster: `gpus_per_run:`, 1 where there is a CUDA device, else 0, and `cpus_per_run:`,
-1 where there is one, else every core. With all cores a run's sums are the same ones, to the last bit, whichever
-launcher it comes through.
+`nothing:`, an empty section, whatever else files put into it; `abspath:PATH`, `basename:PATH`; `class_count:FOLDER`,
+the classes of a folder of images; `cuda_devices:DEFAULT`, their number; and what a run asks of a cluster:
+`gpus_per_run:`, 1 where there is a CUDA device, else 0, and `cpus_per_run:`, 1 where there is one, else every core.
+With all cores a run's sums are the same ones, to the last bit, whichever launcher it comes through.
 """
 
 import os
@@ -21,6 +21,7 @@ from cnnzoo.config.folder_layout import class_folders
 def register() -> None:
     """Make the resolvers known to OmegaConf, under names that no other application uses."""
     functions: dict[str, Callable[..., Any]] = {
+        "nothing": lambda: OmegaConf.create({}),
         "abspath": _abspath,
         "basename": lambda path: Path(_abspath(path)).name,
         "class_count": lambda path: len(class_folders(Path(_abspath(path)))),

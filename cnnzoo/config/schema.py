@@ -3,18 +3,22 @@
 Hydra merges these dataclasses first (`config_schema` in a defaults list), so a wrong type or an unknown key is refused
 while a configuration is composed, and everything after that receives a `Config` object. The open sections (`model`,
 `optimizer`, `scheduler`, `loss`, `callbacks`, `logger`, `dataset.source`) hold the arguments of whatever their
-`_target_` names; they are checked against its signature by `cnnzoo.config.instantiate`.
+`_target_` names; they are checked against its signature by `cnnzoo.config.instantiate`, when a run begins. Arguments
+that mean the same under any `_target_` (`lr`, `milestones`, `dropout`) have their ranges here, so that they are refused
+where they are typed.
 
 Identity. A run's folder and hash follow from every field, except those marked `NOT_IDENTITY` and those that have their
 default: a field with a default here is younger than the first results, and its default is what those were made with.
 So a new option always gets a default, and older runs keep their hashes.
 """
 
+import contextlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -28,9 +32,51 @@ COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-
 FLIP_MODES = ("random", "alternating")
 PADDING_MODES = ("constant", "reflect")
 TTA = ("none", "mirror", "mirror_translate")
+ACCELERATORS = ("auto", "cpu", "cuda", "gpu")
+
+MAX_SEED = 2**32 - 1  # numpy's
+MAX_SIDE = 8192  # pixels; one colour image of this size takes 800 MB in float32
 
 
-# Fields that take several types are `Any` to Hydra, which cannot merge unions; the next functions check them.
+class Range(NamedTuple):
+    """Finite numbers from `minimum` to `maximum`; `whole` ones only; or one of some `words`."""
+
+    minimum: float = 0
+    maximum: float = math.inf
+    whole: bool = False
+    words: tuple[str, ...] = ()
+
+
+_COUNT = Range(1, whole=True)
+_SHARE = Range(0, 1)
+
+# Ranges of arguments by their names, in the open sections.
+MODEL = {
+    **dict.fromkeys(("in_channels", "num_classes", "image_size", "growth_rate", "bn_size", "cardinality"), _COUNT),
+    **dict.fromkeys(("blocks_per_group", "layers_per_block", "widths", "residual", "inner", "dense"), _COUNT),
+    **dict.fromkeys(("widen_factor", "stem_channels", "se_ratio", "bottleneck", "whitening_images"), _COUNT),
+    **dict.fromkeys(("dropout", "drop_rate", "drop_path_rate", "compression"), _SHARE),
+}
+OPTIMIZER = {
+    **dict.fromkeys(("lr", "weight_decay", "eps", "lr_decay", "max_iter"), Range()),
+    **dict.fromkeys(("momentum", "betas", "alpha", "rho"), _SHARE),
+    "ns_steps": _COUNT,
+    "frozen_after": Range(whole=True),
+}
+SCHEDULER = {
+    **dict.fromkeys(("milestones", "patience", "cooldown"), Range(whole=True)),
+    **dict.fromkeys(("step_size", "total_steps", "step_size_up", "step_size_down"), _COUNT),
+    **dict.fromkeys(("gamma", "eta_min", "min_lr", "max_lr", "base_lr", "threshold", "total_iters"), Range()),
+    **dict.fromkeys(("div_factor", "final_div_factor", "power", "end_factor", "start_factor"), Range()),
+    **dict.fromkeys(("T_max", "T_0", "T_mult"), Range(1)),
+    **dict.fromkeys(("factor", "pct_start"), _SHARE),
+}
+LOSS = {"label_smoothing": _SHARE, "weight": Range(words=("balanced",)), "p": Range(1, 2, whole=True)}
+CALLBACKS = {"minutes": Range(), "patience": Range(whole=True), "decay": _SHARE, "every_n_steps": _COUNT}
+SOURCE = {"test_size": Range(), "val_size": Range(), "split_seed": Range(maximum=MAX_SEED, whole=True)}
+
+
+# Hydra cannot merge unions, so fields that take several types are `Any` to it; the next functions check them.
 
 
 def _number(key: str, value: Any) -> None:
@@ -39,9 +85,13 @@ def _number(key: str, value: Any) -> None:
 
 
 def _at_least(key: str, value: float | None, minimum: float, maximum: float = math.inf) -> None:
-    if value is not None and not minimum <= value <= maximum:
-        upper = f" and at most {maximum:g}" if maximum < math.inf else ""
-        raise UserError(f"{key}={value}: expected at least {minimum:g}{upper}.")
+    if isinstance(value, str):
+        raise UserError(f"{key}={value}: expected a number.")  # the ??? of a value that is missing
+    if value is None or (minimum <= value <= maximum and abs(value) < math.inf):
+        return
+    upper = f" and at most {maximum}" if maximum < math.inf else ""
+    finite = "" if math.isfinite(value) else ", and a finite number"
+    raise UserError(f"{key}={value}: expected at least {minimum}{upper}{finite}.")
 
 
 def _one_of(key: str, value: Any, choices: Sequence[str]) -> None:
@@ -49,9 +99,65 @@ def _one_of(key: str, value: Any, choices: Sequence[str]) -> None:
         raise UserError(f"{key}={value}: expected one of {', '.join(choices)}.{nearest(str(value), choices)}")
 
 
+def _file_name(key: str, value: str, remedy: str) -> None:
+    """Refuse what would lead out of the folder that it is a name in, or be hidden there; `a/b` is a name in `a`."""
+    parts = str(value).split("/")
+    if not all(part and part[0] != "." and part.isprintable() and len(part.encode()) <= 200 for part in parts):
+        raise UserError(
+            f"{key}={value!r}: expected a name for files: printable, of at most 200 bytes, no part of it empty or with"
+            f" a leading dot.{remedy}"
+        )
+
+
 def _auto_or_bool(key: str, value: Any) -> None:
     if value != "auto" and not isinstance(value, bool):
         raise UserError(f"{key}={value}: expected auto, true or false.")
+
+
+# A number with letters that look like digits, or a comma: 1O, l5, 0,1.
+_MISTYPED = re.compile(r"[+-]?[\d.,OolI]*\d[\d.,OolI]*(e[+-]?[\dOolI]*)?", re.IGNORECASE)
+
+
+def _check_arguments(section: str, value: Any, ranges: Mapping[str, Range], limits: Range | None = None) -> None:
+    """Refuse numbers out of the range of their argument, and texts in the place of numbers, however deep.
+
+    Args:
+        section: dotted name of `value`, for messages.
+        ranges: by the arguments' names.
+        limits: the range of `value`, where it has one.
+    """
+    if isinstance(value, Mapping):
+        target = value.get("_target_", "a.b")
+        if not (isinstance(target, str) and "." in target) and not (target is None and section == "scheduler"):
+            raise UserError(
+                f"{section}._target_={target}: expected the dotted path of a class or function, such as"
+                " torchvision.models.resnet18 or torch.optim.Adam."
+            )
+        for name, item in value.items():
+            _check_arguments(f"{section}.{name}", item, ranges, ranges.get(name))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_arguments(f"{section}[{index}]", item, ranges, limits and limits._replace(words=()))
+            if isinstance(item, str) and _is_mistyped_number(item):
+                raise UserError(f"{section}=[{', '.join(map(str, value))}]: '{item}' is a text; expected a number.")
+    elif isinstance(value, float) and math.isnan(value):
+        raise UserError(f"{section}={value}: expected a number; this one stands for none.")
+    elif limits is not None and value is not None and value not in limits.words:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            words = "".join(f", or {word}" for word in limits.words)
+            raise UserError(f"{section}={value}: expected a number{words}.{nearest(str(value), limits.words)}")
+        _at_least(section, value, limits.minimum, limits.maximum)
+        if limits.whole and value != int(value):
+            raise UserError(f"{section}={value}: expected a whole number.")
+
+
+def _is_mistyped_number(text: str) -> bool:
+    if not _MISTYPED.fullmatch(text):
+        return False
+    with contextlib.suppress(ValueError):
+        float(text)
+        return False  # a number in quotes is meant as a text
+    return True
 
 
 @dataclass
@@ -59,6 +165,11 @@ class PathsConfig:
     data: str = MISSING
     weights: str = MISSING
     outputs: str = MISSING
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if not getattr(self, each.name).strip():
+                raise UserError(f"paths.{each.name} is empty: expected a folder; `.` is the current one.")
 
 
 @dataclass
@@ -77,7 +188,7 @@ class DatasetConfig:
     """
 
     name: str = MISSING
-    source: dict[str, Any] = MISSING
+    source: dict[str, Any] = field(default=MISSING, metadata={"ranges": SOURCE})
     root: str | None = field(default=MISSING, metadata={"identity": lambda dataset: "root" in dataset.source})
     channels: int = MISSING
     num_classes: int = MISSING
@@ -94,10 +205,19 @@ class DatasetConfig:
     cache: str | None = field(default=None, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
+        _file_name("dataset.name", self.name, " dataset.name=NAME sets it.")
         _number("dataset.val_size", self.val_size)
-        for key, minimum in (("batch_size", 1), ("eval_batch_size", 1), ("channels", 1), ("image_size", 1),
-                             ("num_classes", 2), ("workers", 0), ("val_size", 0)):  # fmt: skip
-            _at_least(f"dataset.{key}", getattr(self, key), minimum)
+        for key, minimum, maximum in (
+            ("batch_size", 1, math.inf),
+            ("eval_batch_size", 1, math.inf),
+            ("channels", 1, 1024),
+            ("image_size", 1, MAX_SIDE),
+            ("num_classes", 2, math.inf),
+            ("workers", 0, 256),
+            ("val_size", 0, math.inf),
+            ("split_seed", 0, MAX_SEED),
+        ):
+            _at_least(f"dataset.{key}", getattr(self, key), minimum, maximum)
         if self.val_size >= 1 and self.val_size != int(self.val_size):
             raise UserError(
                 f"dataset.val_size={self.val_size}: expected a number of images, or a share of them below 1."
@@ -110,8 +230,12 @@ class DatasetConfig:
                 )
             if values is not None and not all(map(math.isfinite, values)):
                 raise UserError(f"dataset.{key}={values}: expected finite numbers.")
-        if self.std is not None and min(self.std) <= 0:
-            raise UserError(f"dataset.std={self.std}: expected positive numbers.")
+        in_bytes = "in units of 0..1, into which pixels are scaled. Divide statistics of pixels of 0..255 by 255."
+        if self.mean is not None and not (min(self.mean) >= 0 and max(self.mean) <= 1):
+            raise UserError(f"dataset.mean={self.mean}: expected numbers {in_bytes}")
+        if self.std is not None and not (min(self.std) >= 1e-4 and max(self.std) <= 1):
+            raise UserError(f"dataset.std={self.std}: expected positive numbers, at least 0.0001, {in_bytes}")
+        _check_open_sections(self, "dataset.")
 
 
 @dataclass
@@ -125,6 +249,7 @@ class AugmentationConfig:
         width over height. None: no such crop.
     padding: random crop of the original size after padding by this many pixels on each side.
     padding_mode: of these pixels, as torchvision's: "constant" is black, "reflect" mirrors the image at its edge.
+    brightness, contrast: bounds of a factor around 1, drawn for each image, as torchvision's ColorJitter; below 1.
     mixup, cutmix: α of the Beta distribution of the mixing ratio (Zhang et al. 2017, https://arxiv.org/abs/1710.09412;
         Yun et al. 2019, https://arxiv.org/abs/1905.04899); 0: none. With both, each batch draws one of them.
     """
@@ -135,18 +260,22 @@ class AugmentationConfig:
     padding: int = MISSING
     flip_mode: str = "random"
     padding_mode: str = "constant"
+    brightness: float = 0.0
+    contrast: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
         _at_least("augmentation.flip", self.flip, 0, 1)
         _at_least("augmentation.padding", self.padding, 0)
-        _at_least("augmentation.mixup", self.mixup, 0)
-        _at_least("augmentation.cutmix", self.cutmix, 0)
+        _at_least("augmentation.brightness", self.brightness, 0, 1)
+        _at_least("augmentation.contrast", self.contrast, 0, 1)
+        _at_least("augmentation.mixup", self.mixup, 0, 100)
+        _at_least("augmentation.cutmix", self.cutmix, 0, 100)
         _one_of("augmentation.flip_mode", self.flip_mode, FLIP_MODES)
         _one_of("augmentation.padding_mode", self.padding_mode, PADDING_MODES)
         for name, bounds in (("scale", self.scale), ("ratio", self.ratio)):
-            if bounds is not None and not (len(bounds) == 2 and 0 < bounds[0] <= bounds[1]):
+            if bounds is not None and not (len(bounds) == 2 and 0 < bounds[0] <= bounds[1] < math.inf):
                 raise UserError(f"augmentation.{name}={bounds}: expected two positive numbers, the smaller one first.")
         if (self.scale is None) != (self.ratio is None):
             raise UserError("augmentation.scale and augmentation.ratio describe one crop: set both, or both to null.")
@@ -199,16 +328,21 @@ class TrainerConfig:
     deterministic: bool = MISSING
     progress_bar: bool = field(default=MISSING, metadata=NOT_IDENTITY)
     compile_mode: str = "default"
-    plugins: dict[str, Any] = field(default_factory=dict)
-    extra: dict[str, Any] = field(default_factory=dict)
+    plugins: dict[str, Any] = field(default_factory=dict, metadata={"ranges": {}})
+    extra: dict[str, Any] = field(default_factory=dict, metadata={"ranges": {}})
 
     def __post_init__(self) -> None:
         _number("trainer.max_epochs", self.max_epochs)
-        if not 1 <= self.max_epochs < math.inf:
-            raise UserError(f"trainer.max_epochs={self.max_epochs}: expected at least 1.")
+        _at_least("trainer.max_epochs", self.max_epochs, 1, 10**6)
         for key in ("accumulate_grad_batches", "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches"):
             _at_least(f"trainer.{key}", getattr(self, key), 1)
-        if self.gradient_clip_val is not None and not self.gradient_clip_val > 0:
+        _one_of("trainer.accelerator", self.accelerator, ACCELERATORS)
+        if not _are_devices(self.devices):
+            raise UserError(
+                f"trainer.devices={self.devices}: expected auto, a number of at least 1, or a list of different indices"
+                " such as [0,1]."
+            )
+        if self.gradient_clip_val is not None and not 0 < self.gradient_clip_val < math.inf:
             raise UserError(f"trainer.gradient_clip_val={self.gradient_clip_val}: expected a positive number, or null.")
         _one_of("trainer.precision", self.precision, PRECISIONS)
         _auto_or_bool("trainer.compile", self.compile)
@@ -219,6 +353,7 @@ class TrainerConfig:
                 f"trainer.checkpoint_every_n_epochs={every}: expected a divisor of the {self.epochs} epochs, so that"
                 " the last one is kept."
             )
+        _check_open_sections(self, "trainer.")
 
     @property
     def epochs(self) -> int:
@@ -226,11 +361,27 @@ class TrainerConfig:
         return math.ceil(float(self.max_epochs))
 
 
+def _are_devices(value: Any) -> bool:
+    if isinstance(value, list):
+        indices = [item for item in value if isinstance(item, int) and not isinstance(item, bool) and item >= 0]
+        return len(value) == len(set(indices)) > 0
+    return value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+
+
 @dataclass
 class PublishedWeightsConfig:
+    """A published file: its place below `paths.weights`, where to download it from, and what it must be."""
+
     file: str = MISSING
     url: str = MISSING
     sha256: str = MISSING
+
+    def __post_init__(self) -> None:
+        _file_name("published.weights.file", self.file, " It lies below paths.weights.")
+        if not self.url.startswith(("https://", "http://")):
+            raise UserError(f"published.weights.url={self.url}: expected an address that begins with https://.")
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise UserError(f"published.weights.sha256={self.sha256}: expected 64 hexadecimal digits, in lower case.")
 
 
 @dataclass
@@ -246,6 +397,12 @@ class PublishedConfig:
     epochs: int | None = None
     weights: PublishedWeightsConfig | None = None
 
+    def __post_init__(self) -> None:
+        for key in ("test_accuracy", "val_accuracy"):
+            _at_least(f"published.{key}", getattr(self, key), 0, 1)
+        for key in ("params", "epochs"):
+            _at_least(f"published.{key}", getattr(self, key), 0)
+
 
 @dataclass
 class Config:
@@ -254,47 +411,70 @@ class Config:
     name: the row's name in tables.
     image_size: side in pixels at which images enter the network.
     tta: test-time augmentation, for a second test accuracy next to the plain one.
+    tta_confidence: only images whose most probable class has a lower probability get the augmented views; null: all.
     weights: weights to start from (fine-tuning), or to evaluate: a file, a run's folder, `published`, `pretrained`.
     freeze: shell patterns of parameter names that are not trained, such as `blocks.*`.
     rerun: train again where a run of the same configuration exists.
-    trusted_packages: packages whose functions may be a `_target_` without a return annotation.
+    trusted_packages: packages whose functions may be a `_target_` without a return annotation, and which a run's folder
+        may name. They count only where they are typed.
     """
 
     name: str | None = field(default=MISSING, metadata=NOT_IDENTITY)
     seed: int = MISSING
     image_size: int = MISSING
     rerun: bool = field(default=MISSING, metadata=NOT_IDENTITY)
-    model: dict[str, Any] = MISSING
+    model: dict[str, Any] = field(default=MISSING, metadata={"ranges": MODEL})
     dataset: DatasetConfig = MISSING
     augmentation: AugmentationConfig = MISSING
-    optimizer: dict[str, Any] = MISSING
-    scheduler: dict[str, Any] = MISSING
+    optimizer: dict[str, Any] = field(default=MISSING, metadata={"ranges": OPTIMIZER})
+    scheduler: dict[str, Any] = field(default=MISSING, metadata={"ranges": SCHEDULER})
     # An open section's younger keys, which leave the identity alone while they have these values.
     loss: dict[str, Any] = field(
-        default=MISSING, metadata={"defaults": {"_target_": "torch.nn.CrossEntropyLoss", "weight": None}}
+        default=MISSING,
+        metadata={"defaults": {"_target_": "torch.nn.CrossEntropyLoss", "weight": None}, "ranges": LOSS},
     )
     trainer: TrainerConfig = MISSING
     logger: dict[str, Any] = field(default=MISSING, metadata=NOT_IDENTITY)
-    callbacks: dict[str, Any] = MISSING
+    # `checkpoint` is no callback of the user's, but how often a run writes one.
+    callbacks: dict[str, Any] = field(default=MISSING, metadata={"ranges": CALLBACKS, "not_identity": ("checkpoint",)})
     paths: PathsConfig = field(default=MISSING, metadata=NOT_IDENTITY)
     published: PublishedConfig | None = field(default=MISSING, metadata=NOT_IDENTITY)
     tta: str = "none"
+    tta_confidence: float | None = None
     weights: str | None = None
     freeze: list[str] = field(default_factory=list)
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     trusted_packages: list[str] = field(default_factory=list, metadata=NOT_IDENTITY)
 
+    @property
+    def checkpoint_minutes(self) -> float | None:
+        """Minutes between checkpoints within an epoch; None: there are none."""
+        minutes: float | None = self.callbacks.get("checkpoint", {}).get("minutes")
+        return minutes
+
     def __post_init__(self) -> None:
-        _at_least("seed", self.seed, 0, 2**32 - 1)
-        _at_least("image_size", self.image_size, 1)
+        _check_open_sections(self)
+        _file_name("name", "" if self.name is None else self.name, " name=NAME sets it.")
+        _at_least("seed", self.seed, 0, MAX_SEED)
+        _at_least("image_size", self.image_size, 1, MAX_SIDE)
         _one_of("tta", self.tta, TTA)
+        if self.tta_confidence is not None:
+            _at_least("tta_confidence", self.tta_confidence, 0, 1)
+        checkpoint = self.callbacks.get("checkpoint", {})
+        if not isinstance(checkpoint, Mapping) or checkpoint.keys() - {"minutes"}:
+            raise UserError(
+                f"callbacks.checkpoint={checkpoint}: expected minutes=NUMBER and nothing else. A callback of your own"
+                " needs another name."
+            )
+        if self.weights is not None and not str(self.weights).strip():
+            raise UserError("weights is empty: expected a file, a run's folder, published, pretrained or null.")
         if self.weights not in (None, "published", "pretrained"):
             self.weights = str(Path(str(self.weights)).expanduser().absolute())  # however it was spelled
         padding, size = self.augmentation.padding, self.dataset.image_size
-        if self.augmentation.padding_mode == "reflect" and padding >= size:
+        if padding >= size:
             raise UserError(
-                f"augmentation.padding={padding}: an image of {size} pixels a side can be mirrored by {size - 1} at"
-                " most."
+                f"augmentation.padding={padding}: an image of {size} pixels a side can be padded by {size - 1} at most;"
+                " beyond that, crops would hold nothing of it."
             )
         every, epochs = self.trainer.check_val_every_n_epoch, self.trainer.epochs
         if self.dataset.val_size and every > epochs:
@@ -304,6 +484,12 @@ class Config:
             )
         if self.warmup.epochs > epochs:
             raise UserError(f"warmup.epochs={self.warmup.epochs}: expected at most the {epochs} epochs of the run.")
+
+
+def _check_open_sections(config: Any, prefix: str = "") -> None:
+    for each in fields(config):
+        if (ranges := each.metadata.get("ranges")) is not None:
+            _check_arguments(prefix + each.name, getattr(config, each.name), ranges)
 
 
 # What the other commands add.

@@ -1,5 +1,6 @@
 """Load weights into a network: from a file, a run's folder, a publication, or torchvision's and timm's collections."""
 
+import contextlib
 import hashlib
 import logging
 import pickle
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
@@ -18,7 +18,7 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from cnnzoo.config import Config, instantiate
 from cnnzoo.config.schema import PublishedWeightsConfig
 from cnnzoo.errors import UserError
-from cnnzoo.io import write_atomically
+from cnnzoo.io import check_archive, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -84,15 +84,18 @@ def _check_sha256(content: bytes, expected: str, name: str) -> None:
         )
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, config_hash: str | None = None) -> None:
     """Load all of a file's weights into `model`: a Lightning checkpoint, a bare state dict, or safetensors.
 
     No code of the file is executed (`weights_only=True`).
 
+    Args:
+        config_hash: of the configuration that a checkpoint of cnnzoo's must be of; None: any.
+
     Raises:
-        UserError: the file cannot be read, or its tensors are not the network's.
+        UserError: the file cannot be read, its tensors are not the network's, or it is of another configuration.
     """
-    _load(model, _read_state(path), str(path))
+    _load(model, _read_state(path, config_hash), str(path))
 
 
 def load_initial_weights(model: nn.Module, config: Config) -> None:
@@ -195,19 +198,31 @@ def _truncate_list(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def _read_state(path: Path, config_hash: str | None = None) -> dict[str, Tensor]:
     """Read a file's state dict, with the versions that torch has noted in it."""
     try:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         else:
+            check_archive(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{path} cannot be read as weights: {type(error).__name__}: {reason}") from error
+    except Exception as error:  # torch's reader of old files fails on other files in every way there is
+        raise UserError(f"{path} cannot be read as weights: {_reason(path, error)}. {_EXPECTED}") from error
     state = content["state_dict"] if isinstance(content, dict) and "state_dict" in content else content
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path} holds no state dict: expected a mapping of names to tensors.")
+    if not isinstance(state, dict):
+        raise UserError(f"{path} holds no state dict, but a {type(state).__name__}. {_EXPECTED}")
+    if odd := [key for key, value in state.items() if not (isinstance(key, str) and _is_plain(value))]:
+        raise UserError(
+            f"{path} holds no state dict: {odd[0]!r:.80} is {_describe(state[odd[0]])}, not a dense tensor of numbers."
+            f" {_EXPECTED}"
+        )
+    settings = content.get("hyper_parameters")
+    made_by = settings.get("config_hash") if isinstance(settings, dict) else None
+    if None not in (config_hash, made_by) and made_by != config_hash:
+        raise UserError(
+            f"{path} was made by another configuration ({made_by}) than the config.yaml of its folder ({config_hash})."
+            " One of them was changed after the run: get the folder again."
+        )
     # Lightning modules commonly keep the network under `model.`, and a loss with class weights next to it.
     others = [key for key in state if not key.startswith("model.")]
     if len(others) < len(state) and (not others or "pytorch-lightning_version" in content):
@@ -215,3 +230,32 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             del state[key]
         consume_prefix_in_state_dict_if_present(state, "model.")
     return state
+
+
+_EXPECTED = "Expected names and tensors: a Lightning checkpoint, torch.save(net.state_dict(), FILE), or .safetensors."
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, pickle.UnpicklingError):
+        with contextlib.suppress(Exception):  # not of files in torch's old format
+            objects = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            return f"it holds {', '.join(sorted(objects)[:3])}, and loading such objects could run their code"
+        return "it holds objects that could run code, or is no file of weights"
+    return "it is damaged, or no file of weights"
+
+
+def _describe(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"a {type(value).__name__} of {value.dtype} ({value.layout}, on {value.device})"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a tensor of numbers; compressed sparse ones, for one, can point outside of their memory."""
+    return (
+        type(value) in (Tensor, nn.Parameter)
+        and value.layout is torch.strided
+        and not (value.is_quantized or value.is_complex() or value.is_meta or value.is_nested)
+    )

@@ -32,7 +32,7 @@ MISTAKES = [
     ("trainer.checkpoint_every_n_epochs=7", ["a divisor of the 180 epochs"]),
     ("trainer.check_val_every_n_epoch=181", ["at most the 180 epochs", "dataset.val_size=0"]),
     ("seed=-1", ["seed=-1", "at least 0"]),
-    ("seed=x", ["seed", "Integer"]),
+    ("seed=x", ["seed=x", "a whole number"]),
     ("tta=mirrors", ["tta=mirrors", "'mirror'"]),
     ("warmup.epochs=-1", ["warmup.epochs=-1", "at least 0"]),
     ("warmup.epochs=200", ["warmup.epochs=200", "180"]),
@@ -134,6 +134,45 @@ def test_foreign_loss_drops_the_replaced_losss_arguments(config: Compose) -> Non
 
 def test_config_names(config: Compose) -> None:
     assert isinstance(config(name="bench"), BenchConfig)
+
+
+@pytest.mark.parametrize("key", ["name", "dataset.name"])
+@pytest.mark.parametrize("name", ["../../x", "/abs", ".", "..", "", ".x", "a/../b", "a//b", "a/", "x" * 300, "a\x1bb"])
+def test_names_stay_in_their_folder(key: str, name: str) -> None:
+    with pytest.raises(UserError, match=rf"(?s){key}='.*expected a name for files.*{key}=NAME"):
+        compose([f"{key}='{name}'"])
+
+
+def test_unusual_names(config: Compose) -> None:
+    for name in ("a/b", "résumé [1]", "a..b", "x" * 200, "-"):
+        assert config(f"name='{name}'").name == name
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("file", "../../x"),
+        ("file", "/x"),
+        ("url", "file:///etc/passwd"),
+        ("url", "ftp://x"),
+        ("url", "x"),
+        ("sha256", "0"),
+        ("sha256", "0" * 63 + "X"),
+    ],
+)
+def test_published_files(key: str, value: str) -> None:
+    with pytest.raises(UserError, match=rf"published\.weights\.{key}=.*(expected|lies below)"):
+        compose(["experiment=uvadlc/resnet", f"published.weights.{key}='{value}'"])
+
+
+def test_what_is_typed_is_trusted(config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "typed_one.py").touch()
+    (tmp_path / "typed_two").mkdir()
+    assert config("trusted_packages=[some]", "model._target_=typed_one.Net").trusted_packages == ["some", "typed_one"]
+    assert config("+callbacks.x={_target_: typed_two.Callback}").trusted_packages == ["typed_two"]
+    typed = ("model._target_=os.system", "loss._target_=torch.nn.Linear", "+callbacks.x._target_=numpy.load")
+    assert config(*typed).trusted_packages == []
 
 
 def test_from_dict_keeps_interpolations_as_text(monkeypatch: pytest.MonkeyPatch, config: Compose) -> None:

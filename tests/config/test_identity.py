@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cnnzoo.config import Config, config_hash, identity, run_folder
+from cnnzoo.errors import UserError
 
 Compose = Callable[..., Config]
 
@@ -76,3 +77,13 @@ CHANGES = [
 @pytest.mark.parametrize("override", CHANGES)
 def test_what_changes_the_result_changes_the_run(config: Compose, override: str) -> None:
     assert run_folder(config("model=densenet")) != run_folder(config("model=densenet", override))
+
+
+def test_how_often_a_checkpoint_is_written_is_no_identity(config: Compose) -> None:
+    hashes = {config_hash(config(f"callbacks.checkpoint.minutes={each}")) for each in (1, 10, "null")}
+    assert hashes == {config_hash(config("callbacks=none"))}
+    assert config_hash(config("callbacks=ema")) not in hashes
+    with pytest.raises(UserError, match="expected minutes=NUMBER and nothing else"):
+        config("+callbacks.checkpoint._target_=mine.Callback")
+    with pytest.raises(UserError, match=r"callbacks\.checkpoint\.minutes=-1: expected at least 0"):
+        config("callbacks.checkpoint.minutes=-1")

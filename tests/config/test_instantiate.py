@@ -1,7 +1,9 @@
 """Targets: what is called, what is refused before it is called, and what is said about arguments."""
 
 import functools
+import os  # noqa: F401  what a target might be found through
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cnnzoo.config import instantiate
+from cnnzoo.config.instantiate import own_packages, refuse_unknown_packages
 from cnnzoo.errors import UserError
 
 
@@ -22,6 +25,10 @@ def touch(path: str) -> None:
 def annotated(path: str) -> nn.Module:
     touch(path)
     return nn.Identity()
+
+
+def own() -> nn.Linear:
+    return nn.Linear(1, 1)
 
 
 def liar() -> nn.Module:
@@ -42,6 +49,12 @@ class Exits(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         raise ValueError("needs more\nlines.")
+
+
+class Leaves(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        sys.exit(0)
 
 
 HERE = __name__
@@ -86,7 +99,26 @@ REFUSED = [
     {"_target_": f"{HERE}.touch", "path": "{}", "_partial_": True},
     {"_target_": f"{HERE}.Path", "_args_": ["{}"]},
     {"_target_": "torch.optim.SGD", "params": []},
+    # found through another module
+    {"_target_": "logging.os.system", "command": "touch {}"},
+    {"_target_": "torch.serialization.os.system", "command": "touch {}"},
+    {"_target_": f"{HERE}.functools.partial", "_args_": [{"_target_": "os.system", "_partial_": True}]},
+    # annotated as what the place takes, and it executes text
+    {
+        "_target_": "torch.fx.graph_module.reduce_graph_module",
+        "body": {"_code": "def forward(self): pass"},
+        "import_block": "open('{}', 'w')\n",
+    },
+    {"_target_": "torch.jit.load", "f": "{}"},
+    {"_target_": "torch.nn.Module.load_state_dict"},
+    {"_target_": "torch.nn.Linear.__init__.__globals__.get"},
+    {"_target_": "torch.utils.bottleneck.__main__.main"},
+    {"_target_": "pytorch_lightning.LightningModule.load_from_checkpoint", "checkpoint_path": "{}"},
+    {"_target_": "cnnzoo.trained.load_model", "run": "{}"},
+    {"_target_": "cnnzoo.io.write_atomically", "path": "{}", "content": "x"},
+    {"_target_": "hydra.utils.instantiate", "config": {"_target_": "os.system", "command": "touch {}"}},
     {"_target_": "torch.nn.Sequential", "_args_": [{"_target_": f"{HERE}.touch", "path": "{}"}]},
+    {"_target_": "torch.nn.Sequential", "_args_": {"_target_": f"{HERE}.touch", "path": "{}"}},
     {"_target_": f"{HERE}.Net", "widths": [{"_target_": f"{HERE}.touch", "path": "{}"}]},
     {"_target_": f"{HERE}.Net", "widths": [], "norm": {"deep": [{"_target_": "os.system", "command": "touch {}"}]}},
     {"_target_": f"{HERE}.Net", "widths": [], "norm": {"_target_": "os.system", "_partial_": True}},
@@ -107,9 +139,30 @@ def test_refused_before_it_is_called(node: dict[str, Any], tmp_path: Path) -> No
     kept = tmp_path / "kept"
     kept.mkdir()
     before = list(tmp_path.iterdir())
-    with pytest.raises(UserError, match=r"model.*expected a class of torch's Module"):
+    with pytest.raises(UserError, match=r"model.*(expected a class of torch's Module|public class).*It was not called"):
         make(_filled(node, str(trace)))
     assert list(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"_target_": "timm.create_model", "model_name": "resnet18", "checkpoint_path": "{}"},
+        {"_target_": "timm.create_model", "_args_": ["resnet18", True, {"file": "{}"}]},
+        {"_target_": "timm.models.resnet18", "pretrained": True, "pretrained_cfg_overlay": {"file": "{}"}},
+    ],
+)
+def test_files_of_timm_are_not_read(node: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"(checkpoint_path|pretrained_cfg\w*): reads a file .* weights=FILE"):
+        make(_filled(node, str(tmp_path / "file")))
+
+
+def test_functions_that_make_what_a_place_takes() -> None:
+    """Those of the networks' own modules; and one's own, where it is annotated."""
+    assert isinstance(make({"_target_": "timm.models.resnet18"}), nn.Module)
+    block = {"in_channels": 1, "out_channels": 2, "momentum": 0.1}
+    assert isinstance(make({"_target_": "cnnzoo.models.airbench.block"} | block), nn.Module)
+    assert isinstance(make({"_target_": f"{HERE}.own"}), nn.Linear)
 
 
 def test_result_of_another_type() -> None:
@@ -122,6 +175,34 @@ def test_trusted_packages() -> None:
     with pytest.raises(UserError, match=rf"trusted_packages=\[{HERE.partition('.')[0]}\]"):
         make(node)
     assert isinstance(make(node, trusted_packages=[HERE]), nn.Linear)
+
+
+def test_a_trusted_package_is_not_what_it_imports(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="posix"):
+        make({"_target_": f"{HERE}.os.system", "command": f"touch {tmp_path}/trace"}, trusted_packages=[HERE])
+    assert not (tmp_path / "trace").exists()
+
+
+def test_module_that_ends_the_process_when_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leaves_at_once.py").write_text("raise SystemExit(0)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="cannot be imported: SystemExit"):
+        make({"_target_": "leaves_at_once.Net"})
+
+
+def test_packages_that_nobody_here_has_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before they are imported, however deep."""
+    (tmp_path / "foreign_one.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    foreign = {"_target_": "foreign_one.Net"}
+    for node in (foreign, {"x": [[foreign]]}, {"_target_": "torch.nn.Sequential", "_args_": [{"y": foreign}]}):
+        with pytest.raises(UserError, match=r"foreign_one\.Net.*Nothing of it was imported.*trusted_packages="):
+            refuse_unknown_packages("model", node, [])
+        refuse_unknown_packages("model", node, ["foreign_one"])
+    for target in ("torchx.nn.Linear", "cnnzoo_models.Net", "os.system", "", "."):
+        with pytest.raises(UserError, match="Nothing of it was imported"):
+            refuse_unknown_packages("model", {"_target_": target}, ["foreign_one", "torchx.n", "xtorch"])
+    assert own_packages(["foreign_one", "foreign_one", "os", "torch", "numpy", "nowhere"]) == ["foreign_one"]
 
 
 def test_nested_and_partial() -> None:
@@ -139,10 +220,17 @@ MISTAKES = [
     ({"_target_": 3}, "_target_=3: expected the dotted path"),
     ({"_target_": "Adam"}, "_target_=Adam: expected the dotted path"),
     ({"_target_": "a..b"}, "not a dotted path"),
+    ({"_target_": ["os.system"]}, "expected the dotted path"),
+    ({"_target_": "${oc.env:HOME}.x"}, "not a dotted path"),
+    ({"_target_": "sys.modules.get"}, "sys is a module of Python itself"),
+    ({"_target_": "torch.nn.functional.F"}, "has no F"),
+    ({"_target_": "torch.float32.to_complex"}, "leads through a dtype"),
+    ({"_target_": "torch.nn.ReLU", 1: 2}, "model.1: expected a name"),
+    ({"_target_": f"{HERE}.Leaves"}, "failed: SystemExit"),
     ({"_target_": "torch.nn.Liner"}, "has no Liner. Did you mean 'Linear'"),
     ({"_target_": "torch.nnn.Linear"}, "torch has no nnn. Did you mean 'nn'"),
     ({"_target_": "nowhere.Net"}, "needs the module nowhere.*PYTHONPATH"),
-    ({"_target_": "math.pi"}, "a float; expected a class or a function"),
+    ({"_target_": "torch.pi"}, "a float; expected a class or a function"),
     ({"_target_": f"{HERE}.Net", "width": [1]}, "model.width: .* no such argument. Did you mean 'widths'"),
     ({"_target_": f"{HERE}.Net"}, "model lacks widths"),
     ({"_target_": f"{HERE}.Net", "widths": 3}, "model.widths=3: .* expects a list, each entry a whole number"),

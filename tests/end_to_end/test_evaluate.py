@@ -120,7 +120,7 @@ def test_standard_set_lies_where_this_machine_has_it(config: Compose, tmp_path: 
     trained = config("experiment=uvadlc/resnet", "paths.data=/elsewhere", "dataset.workers=7")
     source = trained.dataset.source | {"root": "/elsewhere"}
     folder = write_config(tmp_path / "run", trained, source=source)
-    result = as_trained(config("dataset=digits", "paths.data=/here", "dataset.workers=3", name="evaluate"), folder)
+    _, result = as_trained(config("dataset=digits", "paths.data=/here", "dataset.workers=3", name="evaluate"), folder)
     assert result.dataset.source == trained.dataset.source
     assert (result.dataset.name, result.dataset.root, result.dataset.workers) == ("cifar10", "/here", 3)
     assert (result.name, result.model, result.published) == ("resnet", trained.model, trained.published)
@@ -135,7 +135,7 @@ def test_folder_of_ones_own_stays_where_it_is(config: Compose, tmp_path: Path) -
         write_config(tmp_path / "schema1", trained, source=source),
         write_config(tmp_path / "now", trained),
     ):
-        result = as_trained(config("paths.data=/here", name="evaluate"), folder)
+        _, result = as_trained(config("paths.data=/here", name="evaluate"), folder)
         assert result.dataset.root == f"{tmp_path}/images"
         assert result.dataset.cache == "/here"
         assert "cache" not in result.dataset.source

@@ -99,6 +99,54 @@ def test_file_without_weights(content: bytes | None, tmp_path: Path, capsys: pyt
     assert "executed" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+@pytest.mark.parametrize("content", [b"epoch,loss\n1,2\n", b"hello\n", b'{"a": 1}', b"\x89PNG\r\n\x1a\n" + b"0" * 99])
+def test_other_files_as_weights(content: bytes, name: str, tmp_path: Path) -> None:
+    """A message of what they are not, without torch's advice to load them unsafely."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot be read as weights: it .* no file of weights\. Expected") as raised:
+        load_weights(nn.Linear(3, 2), tmp_path / name)
+    assert "weights_only" not in str(raised.value)
+
+
+def test_objects_are_named(tmp_path: Path) -> None:
+    torch.save(nn.Linear(3, 2), tmp_path / "weights.pt")
+    with pytest.raises(UserError, match=r"it holds torch\.nn\.modules\.linear\.Linear, .* run their code. Expected"):
+        load_weights(nn.Linear(3, 2), tmp_path / "weights.pt")
+
+
+@pytest.mark.filterwarnings("ignore:Sparse", "ignore:torch.quantize", "ignore:TypedStorage", "ignore:Validating")
+@pytest.mark.parametrize(
+    "make",
+    {
+        "sparse": lambda dense: dense.to_sparse(),
+        "compressed": lambda dense: dense.to_sparse_csr(),
+        "complex": lambda dense: dense.to(torch.complex64),
+        "meta": lambda dense: dense.to("meta"),
+        "quantized": lambda dense: torch.quantize_per_tensor(dense, 0.1, 0, torch.qint8),
+        "mapping": lambda dense: {"nested": dense},
+        "text": lambda dense: "a text",
+        "number": lambda dense: 1,
+    }.items(),
+    ids=lambda make: make[0],
+)
+def test_entries_that_are_no_dense_numbers(make: tuple[str, Callable[[Tensor], Any]], tmp_path: Path) -> None:
+    torch.save({"weight": make[1](torch.zeros(2, 3)), "bias": torch.zeros(2)}, tmp_path / "weights.pt")
+    with pytest.raises(UserError, match=r"'weight' is a .*not a dense tensor of numbers\. Expected"):
+        load_weights(nn.Linear(3, 2), tmp_path / "weights.pt")
+
+
+def test_checkpoint_of_another_configuration(tmp_path: Path) -> None:
+    net, path = nn.Linear(3, 2), tmp_path / "best.ckpt"
+    torch.save(lightning(net) | {"hyper_parameters": {"config_hash": "a"}}, path)
+    load_weights(net, path)
+    load_weights(net, path, config_hash="a")
+    with pytest.raises(UserError, match=r"made by another configuration \(a\) than .*\(b\)"):
+        load_weights(net, path, config_hash="b")
+    torch.save(lightning(net), path)
+    load_weights(net, path, config_hash="b")  # of another program, which knows no hash
+
+
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"state_dict": [1]}])
 def test_file_without_state_dict(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "weights.pt")
