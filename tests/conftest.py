@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from cnnzoo.config import compose
+
+# The same examples every time, however slow the machine is.
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
 
 # As a user's shell has them, before the fixture below sets others.
 DATA = Path(os.environ.get("CNNZOO_DATA", "data")).absolute()

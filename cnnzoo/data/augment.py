@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cnnzoo.config.schema import AugmentationConfig
+from cnnzoo.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ def draw_crops(
 
     The distribution of the resized crop is that of `torchvision.transforms.RandomResizedCrop`: up to ten tries for a
     box that fits, else the largest central one whose ratio is within bounds.
+
+    Raises:
+        UserError: the images are padded by as much as their size.
     """
 
     def uniform(low: float, high: float) -> Tensor:
@@ -53,6 +57,11 @@ def draw_crops(
         """Uniform over 0 .. below - 1, each with a bound of its own."""
         return (torch.rand(len(below), generator=generator) * below).floor_().clamp_(max=below - 1)
 
+    if augmentation.padding >= min(height, width):
+        raise UserError(
+            f"augmentation.padding={augmentation.padding}: the images have {height}×{width} pixels; expected less than"
+            " their shorter side, or crops would hold nothing of them."
+        )
     tries = 10
     flip = torch.rand(count, generator=generator) < augmentation.flip
     if augmentation.scale is not None:

@@ -72,9 +72,18 @@ class BatchLoader:
         self.drop_last, self.limit = drop_last, limit
         self.seed, self.epoch = seed, epoch
         self.rank, self.world_size = rank, world_size
+        self.skip = self.delivered = 0  # batches
         # (x / 255 - mean) / std in one multiplication and one addition
         self.factor = (1 / (255 * std)).view(1, -1, 1, 1)
         self.offset = (-mean / std).view(1, -1, 1, 1)
+
+    def state_dict(self) -> dict[str, int]:
+        """What Lightning keeps in a checkpoint within an epoch."""
+        return {"batches": self.delivered}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after the batches that were delivered; all draws stay those of the whole epoch."""
+        self.skip = self.delivered = state["batches"]
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.split), self.batch_size)
@@ -89,11 +98,13 @@ class BatchLoader:
         factors = self._draw_jitter(count, generator)
         starts = range(0, len(self) * self.batch_size, self.batch_size)
         batch_slices = [slice(i + self.rank, min(i + self.batch_size, count), self.world_size) for i in starts]
+        batch_slices = batch_slices[self.skip :]
         for batch, (images, labels) in zip(batch_slices, self.split.fetch(order, batch_slices), strict=True):
             x = self._crop(images, None if crops is None else crops[batch])
             if factors is not None:
                 x = jitter(x, factors[batch])
             x = x.contiguous(memory_format=self.memory_format)
+            self.delivered += 1
             yield x.mul_(self.factor).add_(self.offset), labels
 
     def _draw_crops(self, order: Tensor, generator: torch.Generator) -> Crops | None:

@@ -1,6 +1,7 @@
 """A data set ready for training: split, in the channels asked for, with the statistics that normalise it."""
 
 import logging
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -28,6 +29,7 @@ class Dataset:
 
     `val` may be empty: then there is no validation.
     `resident`, `workers`: as in `DatasetConfig`.
+    `digest`: differs if any image or label of the source does.
     """
 
     train: Split
@@ -38,6 +40,7 @@ class Dataset:
     std: Tensor
     resident: bool | Literal["auto"]
     workers: int
+    digest: str = ""
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -108,6 +111,7 @@ def load_dataset(config: DatasetConfig, trusted_packages: Sequence[str] = ()) ->
     for name, split in (("training", source.train), ("validation", source.val), ("test", source.test)):
         if split is not None:
             _check(name, split, config.num_classes)
+    digest = source.digest or _checksum(source)
     train, test = _with_channels(source.train, config.channels), _with_channels(source.test, config.channels)
     if config.mean is None or config.std is None:  # reads all images, which may take long
         mean, std = channel_statistics(train)
@@ -120,7 +124,7 @@ def load_dataset(config: DatasetConfig, trusted_packages: Sequence[str] = ()) ->
     else:
         train_index, val_index = random_split_indices(len(train), config.val_size, config.split_seed)
         train, val = train[train_index], train[val_index]
-    dataset = Dataset(train, val, test, source.classes, mean, std, config.resident, config.workers)
+    dataset = Dataset(train, val, test, source.classes, mean, std, config.resident, config.workers, digest)
     return dataset.read()
 
 
@@ -140,6 +144,19 @@ def _check(name: str, split: Split, num_classes: int) -> None:
             f"dataset.source: {len(wrong)} of {len(labels)} {name} images have labels such as {int(wrong[0])}; expected"
             f" 0 to {num_classes - 1} (dataset.num_classes={num_classes}). The data are damaged, or have other classes."
         )
+
+
+def _checksum(source: Source, most: int = 1000) -> str:
+    """CRC-32 of all labels and images; of a split that is not in memory, of `most` images throughout it."""
+    crc = 0
+    for split in (source.train, source.val, source.test):
+        if split is None:
+            continue
+        crc = zlib.crc32(split.labels.cpu().contiguous().numpy().data, crc)
+        if isinstance(split, StreamedImages):
+            split = split[torch.arange(0, len(split), max(1, len(split) // most))]
+        crc = zlib.crc32(split.in_memory().images.cpu().contiguous().numpy().data, crc)
+    return f"{crc:08x}"
 
 
 def pixel_counts(split: Split) -> Tensor:

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import shutil
+import stat
 import time
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -49,6 +50,8 @@ def image_folder(
 ) -> Source:
     """Images under `root/<class>/` or `root/{train,val,test}/<class>/`, in sub-folders too, as `image_size` squares.
 
+    An image that several links lead to is there once.
+
     Args:
         image_size, channels: of the decoded images.
         test_size, val_size: what is drawn from train, class by class, where there is no folder for that split: first
@@ -59,13 +62,13 @@ def image_folder(
             differs.
 
     Raises:
-        UserError: a class is empty or too small, files are unreadable, or there is room for the decoded images neither
-            in `cache` nor in memory.
+        UserError: a class is empty or too small, files are unreadable or in two classes or splits, or there is room for
+            the decoded images neither in `cache` nor in memory.
     """
     folder = Path(root)
     classes = [entry.name for entry in class_folders(folder)]
     files = _list_images(folder, classes)
-    pixels, failures = _load_pixels(folder, files, image_size, channels, Path(cache))
+    pixels, failures, crc = _load_pixels(folder, files, image_size, channels, Path(cache))
     if failures:
         _report_unreadable(files, failures, unreadable)
     readable = np.array([index not in failures for index in range(len(files))])
@@ -82,7 +85,10 @@ def image_folder(
     def images(index: NDArray[np.int64]) -> StreamedImages:
         return StreamedImages(pixels, torch.from_numpy(index), torch.from_numpy(labels[index]))
 
-    return Source(images(train), images(test), tuple(classes), val=images(val))
+    # Not the times of change, which a copy of the folder does not have.
+    names = [(str(file.path.relative_to(folder)), file.split, file.label) for file in files]
+    digest = hashlib.sha256(json.dumps([crc, sorted(failures), names]).encode()).hexdigest()
+    return Source(images(train), images(test), tuple(classes), val=images(val), digest=digest)
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,13 @@ class _File:
     path: Path
     split: str
     label: int
+    stat: os.stat_result | None  # None: a link to nothing, which decoding reports
+
+    @property
+    def state(self) -> tuple[str, int, int]:
+        """What differs once the file has changed: path, size and time of change."""
+        size_and_time = (self.stat.st_size, self.stat.st_mtime_ns) if self.stat else (-1, -1)
+        return str(self.path), *size_and_time
 
 
 def _list_images(root: Path, classes: Sequence[str]) -> list[_File]:
@@ -98,7 +111,6 @@ def _list_images(root: Path, classes: Sequence[str]) -> list[_File]:
     labels = {name: label for label, name in enumerate(classes)}
     folders = {folder: split for split, parent in splits.items() for folder in subfolders(parent)}
     own = {os.path.realpath(folder) for folder in (root, *splits.values(), *folders)}
-    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
     files, others = [], 0
     for folder, split in folders.items():
         if folder.name not in labels:
@@ -106,18 +118,64 @@ def _list_images(root: Path, classes: Sequence[str]) -> list[_File]:
                 f"{folder}: no training images of this class; {splits['train']} has {', '.join(classes[:20])}."
             )
         found = _files_below(folder, own)
-        paths = [path for path in found if path.suffix.lower() in suffixes]
+        paths = [path for path in found if _is_image(path)]
         if not paths:
             raise UserError(f"{folder}: an empty class: no image files. Remove the folder, or fill it.")
         others += len(found) - len(paths)
-        files += [_File(path, split, labels[folder.name]) for path in paths]
+        files += [_File(path, split, labels[folder.name], _stat(path)) for path in paths]
     if others:
         log.info("%s: ignoring %d files whose names are not those of images", root, others)
     if splits != {"train": root}:
         ignored = [entry.name for entry in subfolders(root) if entry not in splits.values()]
         if ignored:
             log.warning("%s: ignoring %s: not a split with class folders", root, ", ".join(ignored))
-    return files
+    return _without_duplicates(files)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files of a folder and its sub-folders whose names are those of images, each once, sorted."""
+    return [path for path in _files_below(folder, ()) if _is_image(path)]
+
+
+def _is_image(path: Path) -> bool:
+    return Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _without_duplicates(files: Sequence[_File]) -> list[_File]:
+    """Each file once, whatever the number of links to it, hard or symbolic.
+
+    Raises:
+        UserError: it has two labels, or a training image is also one to validate or test on.
+    """
+    found: dict[object, _File] = {}
+    shared = 0
+    for file in files:
+        # the number of a file on its device; some file systems have none
+        key = (file.stat.st_dev, file.stat.st_ino) if file.stat and file.stat.st_ino else file.path
+        first = found.setdefault(key, file)
+        if first is file:
+            continue
+        if first.label != file.label:
+            raise UserError(f"{first.path} and {file.path} are one image in two classes. Remove one of them.")
+        if first.split == file.split:
+            continue
+        if "train" in (first.split, file.split):
+            raise UserError(
+                f"{first.path} and {file.path} are one image: a network would be trained on what it is tested on."
+                " Remove one of them."
+            )
+        found[key, file.split] = file
+        shared += 1
+    if shared:
+        log.warning("%d images are both in val and in test, so the best epoch is chosen by images of the test", shared)
+    return list(found.values())
 
 
 def _files_below(folder: Path, excluded: Collection[str]) -> list[Path]:
@@ -129,7 +187,11 @@ def _files_below(folder: Path, excluded: Collection[str]) -> list[Path]:
     seen, found = set(excluded), list[Path]()
 
     def visit(folder: str, real_folder: str) -> None:
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be read ({error.strerror}); make it readable, or move it.") from error
+        for entry in entries:
             link = entry.is_symlink()
             real = os.path.realpath(entry) if link else f"{real_folder}/{entry.name}"
             if real in seen:
@@ -146,11 +208,11 @@ def _files_below(folder: Path, excluded: Collection[str]) -> list[Path]:
 
 def _load_pixels(
     root: Path, files: Sequence[_File], image_size: int, channels: int, cache: Path
-) -> tuple[PixelFile | Tensor, dict[int, str]]:
-    """All images, `[N, C, S, S] uint8`, from the cache or decoded; and why some could not be, by their index."""
+) -> tuple[PixelFile | Tensor, dict[int, str], int]:
+    """All images, `[N, C, S, S] uint8`, from the cache or decoded; why some could not be, by their index; and a CRC."""
     paths = [file.path for file in files]
-    listing = hashlib.sha256(json.dumps([_file_state(path) for path in paths]).encode()).hexdigest()
-    folder_id = hashlib.sha256(str(root).encode()).hexdigest()[:10]
+    listing = hashlib.sha256(json.dumps([file.state for file in files]).encode()).hexdigest()
+    folder_id = hashlib.sha256(os.fsencode(root)).hexdigest()[:10]
     # One cache file for a folder and its settings: when the folder changes, it is replaced.
     kept = cache.absolute() / ".cache" / f"{root.name}-{channels}x{image_size}-{folder_id}.npy"
     shape = (len(files), channels, image_size, image_size)
@@ -174,19 +236,11 @@ def _load_pixels(
             ) from error
         log.warning("%s cannot be kept (%s): the images will be decoded again next time", kept, error.strerror)
     failures: dict[int, str] = {}
-    return torch.from_numpy(np.concatenate([*_decode_all(paths, shape, failures)])), failures
+    pixels = np.concatenate([*_decode_all(paths, shape, failures)])
+    return torch.from_numpy(pixels), failures, zlib.crc32(pixels.data)
 
 
-def _file_state(path: Path) -> tuple[str, int, int]:
-    """What differs once a file has changed: path, size and time of change."""
-    try:
-        stat = path.stat()
-    except OSError:  # a link to nothing, which decoding reports
-        return str(path), -1, -1
-    return str(path), stat.st_size, stat.st_mtime_ns
-
-
-def _read_cache(kept: Path, listing: str) -> tuple[PixelFile, dict[int, str]] | None:
+def _read_cache(kept: Path, listing: str) -> tuple[PixelFile, dict[int, str], int] | None:
     """What `_write_cache` kept, or None where it is missing, damaged or of other files."""
     try:
         pixels = PixelFile(kept)
@@ -196,7 +250,7 @@ def _read_cache(kept: Path, listing: str) -> tuple[PixelFile, dict[int, str]] | 
         # What fits in memory is read at every start anyway; a larger file is not read only to be checked.
         if memory.has_room(pixels.nbytes) and pixels.crc() != trailer["crc"]:
             raise ValueError("wrong checksum")
-        return pixels, {int(index): reason for index, reason in trailer["failures"].items()}
+        return pixels, {int(index): reason for index, reason in trailer["failures"].items()}, trailer["crc"]
     except FileNotFoundError:
         return None
     except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -207,7 +261,7 @@ def _read_cache(kept: Path, listing: str) -> tuple[PixelFile, dict[int, str]] | 
 
 def _write_cache(
     kept: Path, listing: str, paths: Sequence[Path], shape: tuple[int, ...]
-) -> tuple[PixelFile, dict[int, str]]:
+) -> tuple[PixelFile, dict[int, str], int]:
     """Decode into a `.npy` file with a trailer behind its array, which holds what `_read_cache` checks.
 
     Raises:
@@ -227,7 +281,7 @@ def _write_cache(
             file.write(chunk.data)
             crc = zlib.crc32(chunk.data, crc)
         file.write(json.dumps({"listing": listing, "crc": crc, "failures": failures}).encode())
-    return PixelFile(kept), failures
+    return PixelFile(kept), failures, crc
 
 
 def _decode_all(paths: Sequence[Path], shape: tuple[int, ...], failures: dict[int, str]) -> Iterator[NDArray[np.uint8]]:
@@ -238,10 +292,8 @@ def _decode_all(paths: Sequence[Path], shape: tuple[int, ...], failures: dict[in
     def decode_into(pixels: NDArray[np.uint8], path: Path) -> str | None:
         try:
             pixels[:] = decode(path, image_size, channels)
-        except UnidentifiedImageError:
-            return "not in a format that PIL reads"
         except Exception as error:  # a damaged file can make a decoder raise anything
-            return f"{type(error).__name__}: {error}"
+            return decoding_failure(error)
         return None
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -262,6 +314,13 @@ def _decode_all(paths: Sequence[Path], shape: tuple[int, ...], failures: dict[in
             raise
 
 
+def decoding_failure(error: Exception) -> str:
+    """Say in words why `decode` failed."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not in a format that PIL reads"
+    return f"{type(error).__name__}: {error}"
+
+
 def decode(path: Path, image_size: int, channels: int) -> NDArray[np.uint8]:
     """Read one image file as `[C, S, S]`: upright, the largest central square, scaled bilinearly with antialiasing.
 
@@ -271,6 +330,8 @@ def decode(path: Path, image_size: int, channels: int) -> NDArray[np.uint8]:
     Raises:
         Exception: whatever PIL raises where it cannot read the file.
     """
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe or device, which might never end
+        raise ValueError("not a regular file")
     with Image.open(path) as opened:
         opened.draft(None, (2 * image_size, 2 * image_size))
         image = ImageOps.exif_transpose(opened)

@@ -4,6 +4,7 @@ Its loaders are rebuilt every epoch, because augmentation is drawn per epoch.
 """
 
 import math
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -87,6 +88,22 @@ class DataModule(pl.LightningDataModule):
         super().__init__()
         self.dataset = dataset
         self.config = config
+        self.loader: BatchLoader | None = None  # of the epoch
+        self.resumed: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        position = {} if self.loader is None else {"epoch": self.loader.epoch, **self.loader.state_dict()}
+        return {"digest": self.dataset.digest, **position}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume within an epoch, and refuse to with other images than those that the checkpoint was trained on."""
+        self.resumed = state_dict
+        if state_dict.get("digest", self.dataset.digest) != self.dataset.digest:
+            raise UserError(
+                f"The images of {self.config.dataset.name} have changed since this run was interrupted: its test images"
+                " may be among those that it has been trained on. Bring the former ones back, or train again with those"
+                " that there are now: rerun=true."
+            )
 
     def setup(self, stage: str) -> None:
         assert self.trainer is not None
@@ -94,13 +111,17 @@ class DataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         assert self.trainer is not None
-        return train_loader(
+        self.loader = train_loader(
             self.dataset,
             self.config,
             epoch=self.trainer.current_epoch,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )
+        if self.resumed.get("epoch") == self.loader.epoch:
+            # Lightning does so in later epochs only: it needs the first one's loader before it reads a checkpoint
+            self.loader.load_state_dict(self.resumed)
+        return self.loader
 
     def val_dataloader(self) -> BatchLoader:
         return eval_loader(self.dataset, self.dataset.val, self.config)

@@ -22,6 +22,7 @@ from cnnzoo.data.augment import (
     full_image_crops,
     jitter,
 )
+from cnnzoo.errors import UserError
 
 PUBLISHED = AugmentationConfig(flip=0.5, scale=[0.8, 1.0], ratio=[0.9, 1.1], padding=0)
 RandomImages = Callable[..., Tensor]
@@ -151,3 +152,12 @@ def test_jitter_is_drawn_around_one() -> None:
     for column, spread in zip(factors.T, (0.2, 0.5), strict=True):
         assert stats.kstest(column, stats.uniform(1 - spread, 2 * spread).cdf).pvalue > 0.01
     assert abs(np.corrcoef(factors.T)[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+def test_padding_by_the_size_of_the_image(mode: str) -> None:
+    """Of those in memory, which `dataset.image_size` may differ from."""
+    augmentation = AugmentationConfig(flip=0.0, scale=None, ratio=None, padding=8, padding_mode=mode)
+    draw_crops(augmentation, 2, 9, 12, torch.Generator())
+    with pytest.raises(UserError, match=r"augmentation\.padding=8: the images have 9×8 pixels; expected less"):
+        draw_crops(augmentation, 2, 9, 8, torch.Generator())

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis.extra import numpy as hypothesis_numpy
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import TensorDataset, random_split
 from torchvision.datasets import CIFAR10
@@ -14,8 +17,9 @@ from torchvision.datasets import CIFAR10
 from cnnzoo.config import Config, compose
 from cnnzoo.data import memory
 from cnnzoo.data.batches import BatchLoader
-from cnnzoo.data.dataset import Dataset, channel_statistics, load_dataset
+from cnnzoo.data.dataset import Dataset, _checksum, channel_statistics, load_dataset
 from cnnzoo.data.images import Images, StreamedImages
+from cnnzoo.data.sources import Source
 from cnnzoo.data.splits import random_split_indices
 from cnnzoo.errors import UserError
 
@@ -65,6 +69,20 @@ def test_statistics_equal_numpys(random_images: Callable[..., Tensor]) -> None:
     scaled = images.numpy() / 255.0
     np.testing.assert_allclose(mean, scaled.mean(axis=(0, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(std, scaled.std(axis=(0, 2, 3)), rtol=1e-6)
+
+
+SHAPES = hypothesis_numpy.array_shapes(min_dims=4, max_dims=4, max_side=5)
+
+
+@given(pixels=hypothesis_numpy.arrays(np.uint8, SHAPES))
+def test_statistics_of_any_images(pixels: NDArray[np.uint8]) -> None:
+    """numpy's; a channel without contrast is not scaled."""
+    mean, std = channel_statistics(Images(torch.from_numpy(pixels.copy()), torch.zeros(len(pixels))))
+    scaled = pixels / 255
+    np.testing.assert_allclose(mean, scaled.mean(axis=(0, 2, 3)), rtol=1e-5, atol=1e-6)
+    expected = scaled.std(axis=(0, 2, 3))
+    flat = (pixels == pixels[:1, :, :1, :1]).all(axis=(0, 2, 3))
+    np.testing.assert_allclose(std, np.where(flat, 1, expected), rtol=1e-4)
 
 
 def test_given_statistics_are_used(config: Callable[..., Config]) -> None:
@@ -177,6 +195,23 @@ def test_validation_split_of_a_source_is_kept(own: Callable[..., Config]) -> Non
 def test_sources_that_do_not_fit(own: Callable[..., Config], function: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_dataset(own(f"dataset.source._target_=own_source.{function}").dataset)
+
+
+def test_digest_follows_images_and_labels(random_images: Callable[..., Tensor]) -> None:
+    def digest(change: Callable[[Tensor, Tensor], object] = lambda images, labels: None, streamed: bool = False) -> str:
+        images, labels = random_images(50), torch.arange(50) % 3
+        change(images, labels)
+        split = Images(images, labels)
+        return _checksum(Source(split.streamed(0) if streamed else split, Images(images[:2], labels[:2]), ("a",)))
+
+    def pixel(images: Tensor, labels: Tensor) -> None:
+        images[30, 2, 5, 5] ^= 1
+
+    def label(images: Tensor, labels: Tensor) -> None:
+        labels[30] = 1
+
+    assert digest() == digest() == digest(streamed=True)
+    assert len({digest(), digest(pixel), digest(label)}) == 3
 
 
 def test_trusted_source_needs_no_annotation(own: Callable[..., Config]) -> None:

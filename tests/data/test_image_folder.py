@@ -191,19 +191,114 @@ def test_links_to_other_folders_and_files_are_followed_once(
     assert everything(load(pets, "dataset.source.unreadable=skip")) == [*range(62)]
 
 
-def test_linked_classes_and_splits(pets: Path, load: Load, tmp_path: Path) -> None:
-    for split, name in (("train", "cats"), ("train", "dogs"), ("test", "cats"), ("test", "dogs")):
-        (tmp_path / "set" / split).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "set" / split / name).symlink_to(pets / name)
+def test_linked_classes_and_splits(
+    pets: Path, load: Load, write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Test images may be those of validation, which is said."""
+    for name in ("cats", "dogs"):
+        (tmp_path / "set" / "train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / "train" / name).symlink_to(pets / name)
+        write(tmp_path / "set" / "test" / name / "x.png", 99)
     (tmp_path / "set" / "val").symlink_to("test")
     data = load(tmp_path / "set")
-    assert [numbers(split) for split in data.splits] == [[*range(30)]] * 3
+    assert [numbers(split) for split in data.splits] == [[*range(30)], [99, 99], [99, 99]]
+    assert "2 images are both in val and in test" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_image_that_is_reached_twice(pets: Path, load: Load, tmp_path: Path, kind: str) -> None:
+    """Once where its class and split are the same; refused where it would be in two of either."""
+
+    def link(path: Path, target: Path) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target) if kind == "symbolic" else path.hardlink_to(target)
+        return path
+
+    link(pets / "cats" / "again.png", pets / "cats" / "0.png")
+    assert everything(load(pets)) == [*range(60)]
+    other_class = link(pets / "eels" / "cat.png", pets / "cats" / "0.png")
+    with pytest.raises(UserError, match=r"cats/0\.png and .*eels/cat\.png are one image in two classes"):
+        load(pets)
+    other_class.unlink()
+    root = tmp_path / "set"
+    root.mkdir()
+    for name in ("cats", "dogs", "eels"):
+        link(root / "test" / name / "x.png", next((pets / name).iterdir()))
+    (root / "train").symlink_to(pets)
+    with pytest.raises(UserError, match="are one image: a network would be trained on what it is tested on"):
+        load(root)
+
+
+def test_linked_class_is_refused(pets: Path, load: Load) -> None:
+    (pets / "kittens").symlink_to("cats")
+    with pytest.raises(UserError, match="are one image in two classes"):
+        load(pets)
 
 
 def test_broken_link_is_an_unreadable_file(pets: Path, load: Load) -> None:
     (pets / "cats" / "gone.png").symlink_to(pets / "nowhere.png")
     with pytest.raises(UserError, match=r"1 of 61 files cannot be read(.|\n)*gone\.png: FileNotFoundError"):
         load(pets)
+
+
+def test_pipe_is_an_unreadable_file(pets: Path, load: Load) -> None:
+    """Which nobody ever writes to: to open it would wait for ever."""
+    os.mkfifo(pets / "cats" / "x.png")
+    with pytest.raises(UserError, match=r"1 of 61 files cannot be read(.|\n)*x\.png: ValueError: not a regular file"):
+        load(pets)
+
+
+@pytest.mark.parametrize("folder", ["pets/cats/deeper", "pets"])
+def test_folder_that_cannot_be_read(
+    pets: Path, folder_config: FolderConfig, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pets / "cats" / "deeper").mkdir()
+    refused, scandir = pets.parent / folder, os.scandir
+
+    def refusing(path: Any) -> Any:
+        if Path(path) == refused:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    monkeypatch.setattr(os, "listdir", lambda path: [entry.name for entry in refusing(path)])
+    with pytest.raises(UserError, match=f"{folder} cannot be read .Permission denied.; make it readable"):
+        load_dataset(folder_config(pets).dataset)
+
+
+# --- the digest of the images
+
+
+def test_digest_follows_the_images(pets: Path, load: Load, write: Write, tmp_path: Path) -> None:
+    """And neither the folder's place nor the files' times nor the cache."""
+    digest = load(pets).digest
+    shutil.rmtree(tmp_path / "data")
+    os.utime(pets / "dogs" / "12.png", (1, 1))
+    assert load(pets).digest == load(pets).digest == digest
+    shutil.copytree(pets, tmp_path / "elsewhere" / "pets")
+    assert load(tmp_path / "elsewhere" / "pets").digest == digest
+    write(pets / "cats" / "60.png", 60)
+    added = load(pets).digest
+    (pets / "cats" / "60.png").rename(pets / "eels" / "60.png")
+    moved = load(pets).digest
+    write(pets / "eels" / "60.png", 61)
+    changed = load(pets).digest
+    (pets / "eels" / "60.png").write_bytes(b"no image")
+    unreadable = load(pets, "dataset.source.unreadable=skip").digest
+    (pets / "eels" / "60.png").unlink()
+    write(pets / "cats" / "zz.png", 60)
+    last_of_a_class = load(pets).digest
+    (pets / "cats" / "zz.png").rename(pets / "dogs" / "!.png")  # the pixels are the same, in the same order
+    first_of_the_next = load(pets).digest
+    assert len({digest, added, moved, changed, unreadable, last_of_a_class, first_of_the_next}) == 7
+    (pets / "dogs" / "!.png").unlink()
+    assert load(pets).digest == digest
+
+
+def test_digest_without_a_cache(pets: Path, load: Load, folder_config: FolderConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    data = load_dataset(folder_config(pets, f"paths.data={tmp_path}/file").dataset)
+    assert data.digest == load(pets).digest
 
 
 # --- decoding
@@ -387,7 +482,8 @@ def test_interrupted_decoding_leaves_no_cache(
 
     monkeypatch.setattr(module, "decode", until_the_40th)
     cache = tmp_path / "data" / ".cache"
-    with pytest.raises(interruption):
+    # sys.exit in a source is a mistake in it, which is reported
+    with pytest.raises(UserError if interruption is SystemExit else interruption):
         load(pets)
     (lock,) = cache.iterdir()
     assert lock.suffix == ".lock"
