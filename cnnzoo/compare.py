@@ -3,24 +3,33 @@
     python -m cnnzoo.compare outputs
     python -m cnnzoo.compare outputs dataset=cifar10 model=resnet,densenet --columns model,test,params,optimizer.lr
     python -m cnnzoo.compare outputs --tests --out table.tex
+    python -m cnnzoo.compare outputs --out report.html
     python -m cnnzoo.compare outputs --pivot dataset
     python -m cnnzoo.compare outputs --diff 'model=resnet optimizer.lr=0.1' 'model=resnet optimizer.lr=0.01'
     python -m cnnzoo.compare outputs --status
 
-All seeds of one configuration make one row. Reads plain files only: no torch.
+All seeds of one configuration make one row. Reads plain files only: no torch. HTML is one page with everything: the
+table to sort and filter, tests, learning curves, accuracy against cost, classes and mistakes, settings, commands.
 """
 
-import argparse
-import os
-import shutil
 import sys
+
+if __name__ == "__main__":  # as `cnnzoo compare`, so that Ctrl-C may come while the following is imported
+    from cnnzoo import cli
+
+    sys.argv.insert(1, "compare")
+    cli.main()
+
+import argparse
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnzoo.errors import UserError
+from cnnzoo.errors import UserError, exit_code
 from cnnzoo.io import write_atomically
 from cnnzoo.results import columns, render
+from cnnzoo.results.calibration import calibrate
 from cnnzoo.results.diff import diff
 from cnnzoo.results.load import find_runs
 from cnnzoo.results.pairwise import compare_pairs
@@ -28,20 +37,14 @@ from cnnzoo.results.pivot import pivot
 from cnnzoo.results.status import status
 from cnnzoo.results.table import INTERNAL, Table, build_table
 from cnnzoo.sweep.progress import unfinished_sweeps
+from cnnzoo.text import clean
 
 Output = tuple[list[dict[Any, Any]], list[render.Grid], list[str]]  # records for programs, tables for people, notes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code, 1 with a message on stderr if the user can put something right."""
-    try:
-        _run(_parser().parse_intermixed_args(argv))  # options may stand between folders and filters
-        return 0
-    except UserError as error:
-        print("error:", "\n".join(map(render.clean, str(error).splitlines())), file=sys.stderr)
-    except BrokenPipeError:  # … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
+    return exit_code(lambda: _run(_parser().parse_intermixed_args(argv)))  # options may stand between the others
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,16 +91,22 @@ def _run(arguments: argparse.Namespace) -> None:
         table = build_table(runs)
         if table.rows.empty and not arguments.diff:
             raise UserError("\n  ".join([f"{', '.join(folders)}: no completed run to compare.", *table.notes]))
+        if style == "html" and not (arguments.diff or arguments.pivot or arguments.transpose):
+            return _write(_report(table, arguments), out)
         records, grids, notes = _table(table, arguments, shutil.get_terminal_size().columns if on_terminal else None)
     if arguments.transpose and grids:
         grids[0] = grids[0].transposed()
     if on_terminal:
         return render.terminal(grids, notes)
     if style in ("json", "csv"):  # stdout is for programs, so what a reader must know goes to stderr
-        print(*map(render.clean, notes), sep="\n", end="\n" if notes else "", file=sys.stderr)
+        print(*map(clean, notes), sep="\n", end="\n" if notes else "", file=sys.stderr)
         text = render.as_json(records) if style == "json" else render.as_csv(records, arguments.transpose)
     else:
         text = {"tex": render.latex, "html": render.page}.get(style, render.markdown)(grids, notes)
+    _write(text, out)
+
+
+def _write(text: str, out: Path | None) -> None:
     if out is None:
         return print(text, end="")
     try:
@@ -106,21 +115,44 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--out {out}: cannot be written: {error.strerror}.") from error
 
 
+def _report(table: Table, arguments: argparse.Namespace) -> str:
+    """The page of all rows; `--columns` are those that it shows first."""
+    from cnnzoo.report import report  # matplotlib's and plotly's imports take a second
+
+    names = _names(arguments)
+    rows, _ = calibrate(table.rows, table.runs)  # the page says itself which runs have no predictions
+    rows = columns.order(rows, table.runs, arguments.sort, arguments.reverse)
+    matrices, notes = list[render.Grid](), list[str]()
+    try:
+        tested, matrices, remarks = compare_pairs(rows, table.runs)
+        rows, notes = rows.join(tested), remarks + notes
+    except UserError as error:  # too many rows, or one alone
+        notes.append(f"no pairs were tested: {str(error).removeprefix('--tests: ')}")
+    shown = columns.choose(names, rows, table.runs)
+    return report(table, rows, shown, matrices, columns.agreements(rows, shown) + table.notes + notes)
+
+
+def _names(arguments: argparse.Namespace) -> list[str] | None:
+    return [name.strip() for name in arguments.columns.split(",")] if arguments.columns else None
+
+
 def _table(table: Table, arguments: argparse.Namespace, width: int | None) -> Output:
     """The table that was asked for. `width` is that of the terminal, if there is one."""
     if arguments.diff:
         records, grid, notes = diff(arguments.diff, table)
         return records, [grid], notes
-    rows = columns.order(table.rows, table.runs, arguments.sort, arguments.reverse)
+    names, rows, remarks = _names(arguments), table.rows, list[str]()
+    if {columns.ALL, *columns.FROM_PREDICTIONS} & {*(names or []), arguments.sort}:
+        rows, remarks = calibrate(rows, table.runs)
+    rows = columns.order(rows, table.runs, arguments.sort, arguments.reverse)
     if arguments.pivot:
         records, grid, notes = pivot(table, rows)
         return records, [grid], notes + table.notes
     matrices: list[render.Grid] = []
-    notes = table.notes
+    notes = remarks + table.notes
     if arguments.tests:
         tested, matrices, remarks = compare_pairs(rows, table.runs)
         rows, notes = rows.join(tested), remarks + notes
-    names = [name.strip() for name in arguments.columns.split(",")] if arguments.columns else None
     shown = columns.choose(names, rows, table.runs)
     fields = dict.fromkeys(field for column in shown for field in column.fields)
     values = rows[list(fields)] if names else rows.drop(columns=INTERNAL)
@@ -133,7 +165,3 @@ def _table(table: Table, arguments: argparse.Namespace, width: int | None) -> Ou
             keys = ", ".join(column.key for column in hidden)
             notes = [f"columns that do not fit here (--columns {columns.ALL} shows them): {keys}", *notes]
     return records, [grid, *matrices], columns.agreements(rows, shown) + notes
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cnnzoo.io import writing
+from cnnzoo.text import clean_lines
+
 console = Console(stderr=True)
 
 # Warnings of Lightning and torch about what is intended here, or cannot be changed here.
@@ -22,7 +25,15 @@ _EXPECTED_WARNINGS = (
     ".*sync_dist=True.*",  # what is logged is summed over the processes already
     ".*GPU available but not used.*",
     ".*could not find the monitored key.*",  # of a checkpoint, in epochs without validation
+    ".*`srun` command is available.*",  # with it, every process of a job would be a whole sweep
 )
+
+
+class _Formatter(logging.Formatter):
+    """Lines that are safe to show: names and messages in them come from anywhere."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return clean_lines(super().format(record))
 
 
 class _ConsoleHandler(logging.Handler):
@@ -36,12 +47,17 @@ def _is_ours_or_warning(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or record.name.startswith("cnnzoo")
 
 
+class _LogFileHandler(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing, where the default is a traceback for each line: a full disk ends the run at its next file."""
+
+
 def set_up_logging(level: int = logging.INFO) -> None:
     """Show cnnzoo's log records from `level` on, and warnings of any package, on stderr."""
     root = logging.getLogger()
     if not any(isinstance(handler, _ConsoleHandler) for handler in root.handlers):
         handler = _ConsoleHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(_Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         handler.setLevel(level)
         handler.addFilter(_is_ours_or_warning)
         root.addHandler(handler)
@@ -54,8 +70,9 @@ def set_up_logging(level: int = logging.INFO) -> None:
 @contextlib.contextmanager
 def log_file(path: Path) -> Iterator[None]:
     """Append this process's log lines to `path` for as long as the block runs."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    with writing(path):
+        handler = _LogFileHandler(path, encoding="utf-8")
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     handler.addFilter(_is_ours_or_warning)
     root = logging.getLogger()
     root.addHandler(handler)
@@ -63,4 +80,5 @@ def log_file(path: Path) -> Iterator[None]:
         yield
     finally:
         root.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # what a full disk did not take
+            handler.close()

@@ -35,12 +35,19 @@ _MOST_MISTAKES = 24  # of a row
 _COSTS = ("params", "macs", "train_seconds_mean", "images_per_second_mean")
 
 
-def report(table: Table, rows: pd.DataFrame, tests: Sequence[render.Grid], notes: Sequence[str]) -> str:
+def report(
+    table: Table,
+    rows: pd.DataFrame,
+    shown: Sequence[columns.Column],
+    tests: Sequence[render.Grid],
+    notes: Sequence[str],
+) -> str:
     """Return the page of a comparison.
 
     Args:
         table: the comparison.
         rows: its rows in the order of the page, with the columns of `compare_pairs` if there were tests.
+        shown: the columns that the page shows first; all others can be chosen there.
         tests: matrices of adjusted p-values, one a data set.
         notes: what a reader of the rows must know.
     """
@@ -50,7 +57,7 @@ def report(table: Table, rows: pd.DataFrame, tests: Sequence[render.Grid], notes
     found = [_Row(number, row, runs.loc[[number]]) for number, row in rows.iterrows()]
     notes = [*notes]
     data = {
-        "columns": _columns(rows, table.runs),
+        "columns": _columns(rows, table.runs, shown),
         "rows": [row.facts() for row in found],
         "settings": _settings(runs),
         "tests": [{"title": grid.title, "header": grid.header, "body": grid.body} for grid in tests],
@@ -88,21 +95,22 @@ def _plain(value: Any) -> Any:
     return int(number) if number.is_integer() else float(f"{number:.5g}")
 
 
-def _columns(rows: pd.DataFrame, runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """All columns that hold something; `shown` are those of the printed table."""
+def _columns(rows: pd.DataFrame, runs: pd.DataFrame, shown: Sequence[columns.Column]) -> list[dict[str, Any]]:
+    """All columns that hold something."""
     records = rows.to_dict("records")
-    shown = {column.key for column in columns.choose(None, rows, runs)}
+    first = [column.key for column in shown]
+    others = [column for column in columns.choose([columns.ALL], rows, runs) if column.key not in first]
     return [
         {
             "key": column.key,
             "title": column.title,
             "text": column.is_text,
             "highest": column.best_is_highest,
-            "shown": column.key in shown,
+            "shown": column.key in first,
             "cells": [column.show(row) for row in records],
             "values": [_sortable(row[column.fields[0]]) for row in records],
         }
-        for column in columns.choose([columns.ALL], rows, runs)
+        for column in [*shown, *others]
         if any(map(column.show, records))
     ]
 

@@ -3,8 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import scipy.special
 from numpy.typing import NDArray
+
+from cnnzoo.results.run_folder import RunFileError, read_predictions
+from cnnzoo.results.settings import is_absent
+from cnnzoo.results.table import listed
 
 Array = NDArray[np.float64]
 BINS = 15  # of equal width, as in Guo et al. 2017, https://arxiv.org/abs/1706.04599
@@ -48,3 +53,18 @@ def calibration(logits: NDArray[np.floating], labels: NDArray[np.integer], bins:
         accuracy=accuracy,
         count=count,
     )
+
+
+def calibrate(rows: pd.DataFrame, runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Add the columns `ece`, `nll` and `brier` to the rows of a `Table`, means over seeds, and note what is missing."""
+    found, missing = [], []
+    for run in runs[runs["row"].isin(rows.index)].itertuples():
+        accuracy = None if is_absent(run.test_accuracy) else float(run.test_accuracy)  # type: ignore[arg-type]
+        try:
+            one = calibration(*read_predictions(str(run.folder), accuracy))
+            found.append((run.row, one.ece, one.nll, one.brier))
+        except (RunFileError, IndexError):
+            missing.append(str(run.folder))
+    means = pd.DataFrame(found, columns=["row", "ece", "nll", "brier"]).groupby("row").mean()
+    notes = [f"without predictions, so not in ECE, NLL and Brier: {listed(missing)}"] if missing else []
+    return rows.join(means), notes

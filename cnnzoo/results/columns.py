@@ -46,6 +46,7 @@ def _of_seed(accuracy: Any, seed: Any) -> str:
 
 
 _VAL, _TEST = ("val_accuracy_mean", "val_accuracy_std"), ("test_accuracy_mean", "test_accuracy_std")
+_TTA = ("test_accuracy_tta_mean", "test_accuracy_tta_std")
 _CI = ("test_accuracy_ci95_low", "test_accuracy_ci95_high")
 _COLUMNS = (
     Column("model", "network", ("label", "model", "differs"), lambda label, *_: label, is_text=True),
@@ -54,6 +55,7 @@ _COLUMNS = (
     Column("val", "val %", _VAL, mean_std, best_is_highest=True),
     Column("published_val", "published val %", ("published_val_accuracy",), percent, best_is_highest=True),
     Column("test", "test %", _TEST, mean_std, best_is_highest=True),
+    Column("test_tta", "augmented test %", _TTA, mean_std, best_is_highest=True),
     Column("ci", "95% CI", _CI, lambda low, high: f"{percent(low)} to {percent(high)}", best_is_highest=True),
     Column("published", "published test %", ("published_test_accuracy",), percent, best_is_highest=True),
     Column(
@@ -63,6 +65,9 @@ _COLUMNS = (
     Column("letters_mcnemar", "McNemar", ("letters_mcnemar",), text, is_text=True),
     Column("best", "best (seed)", ("best_test_accuracy", "best_seed"), _of_seed, best_is_highest=True),
     Column("worst", "worst (seed)", ("worst_test_accuracy", "worst_seed"), _of_seed, best_is_highest=True),
+    Column("ece", "ECE %", ("ece",), percent),
+    Column("nll", "NLL", ("nll",), lambda value: f"{value:.3f}"),
+    Column("brier", "Brier", ("brier",), lambda value: f"{value:.3f}"),
     Column("params", "parameters", ("params",), count),
     Column("macs", "MACs", ("macs",), magnitude),
     Column("epochs", "epochs", ("epochs",), text),
@@ -73,8 +78,9 @@ _COLUMNS = (
     Column("precision", "precision", ("precision",), text, is_text=True),
 )
 COLUMNS = {column.key: column for column in _COLUMNS}
+FROM_PREDICTIONS = ("ece", "nll", "brier")
 ALL = "all"  # the name of all columns together
-_ON_REQUEST = ("memory",)
+_ON_REQUEST = ("memory", *FROM_PREDICTIONS)
 _ONCE = ("dataset", "device", "precision", "epochs")  # in a line below the table if all rows agree
 # in a window that is too narrow for all
 _FIRST = ("model", "dataset", "n", "test", "ci", "letters_t", "letters_mcnemar", "published", "difference", "params")

@@ -11,7 +11,8 @@ import pandas as pd
 
 from cnnzoo.config import identity
 from cnnzoo.errors import UserError, nearest
-from cnnzoo.results.run_folder import SCHEMA_VERSION, RunFileError, is_running, read_config
+from cnnzoo.io import read_small
+from cnnzoo.results.run_folder import SCHEMA_VERSION, RunFileError, check_size, is_running, read_config
 from cnnzoo.results.settings import ABSENT, Filter, as_key, as_text, class_name, flatten, is_absent
 
 SETTING = "config."  # what the columns of settings begin with
@@ -26,6 +27,8 @@ _COLUMNS = ["folder", "status", "problem", "model", "dataset", "settings", *_WHO
 _RESULT_ONLY = ("device", "precision", "epochs", "git_commit")  # known of completed and pruned runs
 _FILTERED = ("model", "dataset", "seed", "status", *_RESULT_ONLY)
 _LISTED = 20  # values named in a message
+_LONGEST = 10_000  # characters of a text
+_LONGEST_NAME = 255  # as long as a folder's name can be
 
 
 def load_results(
@@ -55,7 +58,7 @@ def load_results(
     """
     paths = [os.fspath(path) for path in ([folders] if isinstance(folders, str | os.PathLike) else folders)]
     for path in paths:
-        if not Path(path).is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112  (pathlib raises for a text that can be no path)
             raise UserError(
                 f"{path}: there is no such folder. Runs lie under paths.outputs: CNNZOO_OUTPUTS if that is set,"
                 " else outputs."
@@ -69,7 +72,7 @@ def find_runs(where: Sequence[str]) -> tuple[list[str], pd.DataFrame]:
     Raises UserError: no folder, no such folder, no runs in it, or a filter that no run can pass.
     """
     # a folder may have "=" in its name
-    filters = [text for text in where if Filter.FORM.fullmatch(text) and not Path(text).exists()]
+    filters = [text for text in where if Filter.FORM.fullmatch(text) and not os.path.exists(text)]  # noqa: PTH110
     folders = [text for text in where if text not in filters]
     if not folders:
         raise UserError("no folder given. Name the one that the runs lie under, such as outputs.")
@@ -157,11 +160,13 @@ def _read(folder: str, names: set[str] | None) -> dict[str, Any]:
         return row | {"status": "damaged", "problem": str(error)}
     except RecursionError:
         return row | {"status": "damaged", "problem": "result.json is nested too deeply"}
+    except Exception as error:  # whatever others wrote, one folder hides no other
+        return row | {"status": "damaged", "problem": f"cannot be read ({type(error).__name__}: {error})"}
 
 
 def _read_result(folder: str) -> dict[str, Any]:
     try:
-        content = Path(folder, "result.json").read_bytes()
+        content = read_small(Path(folder, "result.json"))
         result = json.loads(content)
     except OSError as error:
         raise RunFileError(f"result.json cannot be read: {error.strerror}") from error
@@ -171,13 +176,13 @@ def _read_result(folder: str) -> dict[str, Any]:
         result = json.loads(json.dumps(result, ensure_ascii=False).encode("utf-8", "replace"))
     values = _checked(result)
     row = {key: values[key] for key in ("status", "model", "dataset", *_WHOLE, *_NUMBERS) if key in values}
-    row |= {key: str(values[key]) for key in _TEXTS if key in values}
+    row |= {key: str(values[key])[:_LONGEST] for key in _TEXTS if key in values}
     row["versions"] = {package: str(version) for package, version in values.get("versions", {}).items()}
     row |= _settings(values["config"]) if "config" in values else _read_config(folder)
     if row["status"] == "failed" and is_running(folder):
         row["status"] = "running"  # another attempt
     elif row["status"] == "failed":
-        row["problem"] = str(values.get("error", "no error recorded")).strip()
+        row["problem"] = str(values.get("error", "no error recorded")).strip()[:_LONGEST]
     return row
 
 
@@ -198,6 +203,10 @@ def _checked(result: Any) -> dict[str, Any]:
     for key in ("model", "dataset", "config", "versions", "published", *_WHOLE, *_NUMBERS):
         if expected := _expected(key, value := result.get(key)):
             raise RunFileError(f"result.json has {key}={value!r:.80}, expected {expected}")
+    try:
+        check_size([result.get(key) for key in ("config", "versions", "published")])
+    except RunFileError as error:
+        raise RunFileError(f"result.json cannot be used: {error}") from error
     known = {key: value for key, value in result.items() if value is not None}
     if status != "failed" and known.keys().isdisjoint({"val_accuracy", "test_accuracy"}):
         raise RunFileError("result.json has neither val_accuracy nor test_accuracy")
@@ -207,7 +216,8 @@ def _checked(result: Any) -> dict[str, Any]:
 def _expected(key: str, value: Any) -> str | None:
     """What a wrong value should be."""
     if key in ("model", "dataset"):
-        return None if isinstance(value, str) else "a text"
+        fits = isinstance(value, str) and len(value) <= _LONGEST_NAME
+        return None if fits else f"a text of at most {_LONGEST_NAME} characters"
     if value is None:
         return None
     if key in ("config", "versions", "published"):
@@ -223,9 +233,10 @@ def _read_config(folder: str) -> dict[str, Any]:
     """What config.yaml has of a row; nothing if it is not one of cnnzoo's."""
     try:
         config = read_config(Path(folder))
-        names = {"model": str(config["name"]), "dataset": str(config["dataset"]["name"])}
-        return names | {"seed": int(config["seed"])} | _settings(identity(config))
-    except (UserError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        names = {"model": str(config["name"]), "dataset": str(config["dataset"]["name"]), "seed": int(config["seed"])}
+        plain = json.loads(json.dumps(identity(config), default=str))  # YAML has dates and sets, too
+        return {} if any(_expected(key, value) for key, value in names.items()) else names | _settings(plain)
+    except Exception:  # of a file that others wrote
         return {}
 
 

@@ -56,8 +56,8 @@ def relocated(config: Config, paths: PathsConfig | None = None, root: str | None
         root: where the run's folder of images lies here; None: where it lay.
     """
     if paths is None:
-        values = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "paths" / "default.yaml"), resolve=True)
-        paths = PathsConfig(**dict(values))
+        values = OmegaConf.load(CONF_DIR / "paths" / "default.yaml")
+        paths = PathsConfig(data=values.data, weights=values.weights, outputs=values.outputs)
     source = dict(config.dataset.source)
     if str(source.get("_target_")).startswith("cnnzoo.data.sources."):
         source.pop("root", None)  # a standard set lies, and is downloaded to, where this machine has it

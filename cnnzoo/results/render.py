@@ -7,7 +7,9 @@ import csv
 import html
 import io
 import json
+import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -18,6 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from tabulate import tabulate
+
+from cnnzoo.text import clean, clean_lines
 
 FORMATS = ("md", "csv", "json", "tex", "html")
 
@@ -58,21 +62,7 @@ def magnitude(value: Any, unit: str = "") -> str:
 
 
 def _unknown(value: Any) -> bool:
-    return not isinstance(value, Real) or value != value
-
-
-# Control characters (with them, a terminal can be made to do things), characters that turn the direction of reading,
-# and lone surrogates, which no file can hold.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def clean(text: str) -> str:
-    """One line that can be shown anywhere: control characters are spelled out."""
-    return _UNSAFE.sub(_spelled_out, re.sub(r"[\n\r\t]", " ", text))
-
-
-def _spelled_out(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
+    return not isinstance(value, Real) or value != value or value in (math.inf, -math.inf)
 
 
 @dataclass
@@ -120,9 +110,14 @@ class Grid:
 
 
 def markdown(grids: Sequence[Grid], notes: Sequence[str]) -> str:
-    parts = [(f"**{grid.title}**\n\n" if grid.title else "") + _tabulate(grid, "pipe") for grid in grids]
-    parts += ["\n".join(f"- {clean(note)}" for note in notes)] if notes else []
+    parts = [(f"**{_inert(grid.title)}**\n\n" if grid.title else "") + _tabulate(grid, "pipe") for grid in grids]
+    parts += ["\n".join(f"- {_inert(clean(note))}" for note in notes)] if notes else []
     return "\n\n".join(parts) + "\n"
+
+
+def _inert(text: str) -> str:
+    """Markdown without HTML, links and pictures."""
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text).replace("](", "]\\(")
 
 
 def latex(grids: Sequence[Grid], notes: Sequence[str]) -> str:
@@ -135,9 +130,11 @@ def latex(grids: Sequence[Grid], notes: Sequence[str]) -> str:
 
 
 def _tabulate(grid: Grid, style: str) -> str:
-    body = [[cell.replace("|", r"\|") for cell in row] for row in grid.body] if style == "pipe" else grid.body
+    lines = [grid.header, *grid.body]
+    if style == "pipe":
+        lines = [[re.sub(r"(\\*)\|", r"\1\1\|", _inert(cell)) for cell in line] for line in lines]
     align = ["left" if left else "right" for left in grid.left]
-    return tabulate(body, grid.header, tablefmt=style, disable_numparse=True, colalign=align)
+    return tabulate(lines[1:], lines[0], tablefmt=style, disable_numparse=True, colalign=align)
 
 
 _PAGE_HEAD = """<!doctype html>
@@ -178,8 +175,7 @@ def _html_row(tag: str, cells: Sequence[str], left: Sequence[bool]) -> str:
 
 
 def as_json(rows: Sequence[Mapping[Any, Any]]) -> str:
-    text = json.dumps(_plain(rows), indent=2, ensure_ascii=False)
-    return re.sub(r"(?!\n)" + _UNSAFE.pattern, _spelled_out, text) + "\n"
+    return clean_lines(json.dumps(_plain(rows), indent=2, ensure_ascii=False)) + "\n"
 
 
 def as_csv(rows: Sequence[Mapping[Any, Any]], transpose: bool = False) -> str:
@@ -194,7 +190,8 @@ def as_csv(rows: Sequence[Mapping[Any, Any]], transpose: bool = False) -> str:
 
 def _csv_cell(value: Any) -> Any:
     if isinstance(value, str):  # a spreadsheet takes a text that begins like this to be a formula
-        return f"'{clean(value)}" if value[:1] in tuple("=+-@\t\r") else clean(value)
+        start = unicodedata.normalize("NFKC", value).lstrip()[:1]
+        return f"'{clean(value)}" if start in tuple("=+-@") else clean(value)
     return clean(json.dumps(value, ensure_ascii=False)) if isinstance(value, list | dict | bool) else value
 
 

@@ -5,10 +5,11 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
-from io import StringIO
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import yaml
 
 from cnnzoo.config import Config, config_hash, identity
 from cnnzoo.errors import UserError
-from cnnzoo.io import exclusive_lock, is_locked, write_atomically
+from cnnzoo.io import exclusive_lock, is_locked, open_regular, read_small, write_atomically
 from cnnzoo.results.provenance import git_commit, source_digests, versions
 
 if TYPE_CHECKING:  # slow to import, and most commands need neither
@@ -26,6 +27,9 @@ if TYPE_CHECKING:  # slow to import, and most commands need neither
 SCHEMA_VERSION = 1
 LOCK = ".lock"
 _PREVIOUS = ".previous"  # what a run that is repeated had left
+# Far more than any run has, and far less than what makes a reader of many runs slow.
+_MOST_VALUES, _DEEPEST, _LONGEST = 10_000, 50, 10_000
+_MOST_CLASSES, _MOST_BYTES = 2**17, 2**28
 
 
 class RunFileError(Exception):
@@ -52,9 +56,10 @@ def write_config(folder: Path, config: Config) -> None:
 def read_config(folder: Path) -> dict[str, Any]:
     """Read `config.yaml` as the present version would have written it; raises UserError if it cannot be read."""
     try:
-        text = (folder / "config.yaml").read_text(encoding="utf-8")
+        text = read_small(folder / "config.yaml", most=2**18).decode()
         config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        check_size(config)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, RunFileError) as error:
         raise UserError(f"{folder} is no run's folder: its config.yaml cannot be read ({error}).") from error
     if not isinstance(config, dict):
         raise UserError(f"{folder}/config.yaml does not hold a configuration.")
@@ -67,6 +72,26 @@ def read_config(folder: Path) -> dict[str, Any]:
         if isinstance(config["logger"]["tensorboard"], bool):
             config["logger"] = {}
     return config
+
+
+def check_size(value: Any) -> None:
+    """Raise RunFileError if a value is larger than any settings: aliases in YAML multiply what they name."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        if any(isinstance(node, str) and len(node) > _LONGEST for node in level):
+            raise RunFileError(f"a text is longer than {_LONGEST:,} characters")
+        level = list(islice((part for node in level for part in _parts(node)), _MOST_VALUES + 1))
+        if len(level) > _MOST_VALUES:
+            raise RunFileError(f"more than {_MOST_VALUES:,} values")
+        if not level:
+            return
+    raise RunFileError(f"nested deeper than {_DEEPEST} levels")
+
+
+def _parts(node: Any) -> Iterable[Any]:
+    if isinstance(node, Mapping):
+        return (*node.keys(), *node.values())
+    return node if isinstance(node, list | tuple | set) else ()
 
 
 def new_result(config: Config, command: str) -> dict[str, Any]:
@@ -101,15 +126,19 @@ def now() -> str:
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """Write `result.json`, the last file of a run. JSON has no NaN and no infinity: null."""
-    finite = json.loads(json.dumps(dict(result)), parse_constant=lambda name: None)
-    write_atomically(folder / "result.json", json.dumps(finite, indent=2) + "\n")
+    """Write `result.json`, the last file of a run."""
+    write_atomically(folder / "result.json", to_json(result) + "\n")
+
+
+def to_json(values: Mapping[str, Any]) -> str:
+    """As JSON, which has no NaN and no infinity: null."""
+    return json.dumps(json.loads(json.dumps(dict(values)), parse_constant=lambda name: None), indent=2)
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """Read `result.json`; None if there is none or it is damaged, as the run counts as unfinished then."""
     try:
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        result = json.loads(read_small(folder / "result.json"))
     except (OSError, ValueError, RecursionError):
         return None
     return result if isinstance(result, dict) else None
@@ -152,8 +181,10 @@ def bring_back(folder: Path) -> bool:
 
 
 def drop_previous(folder: Path) -> None:
-    """Delete what `set_aside` has kept, once the new result is there."""
+    """Delete what was kept until there is a result: what `set_aside` has moved, and all but two checkpoints."""
     shutil.rmtree(folder / _PREVIOUS, ignore_errors=True)
+    for name in ("previous.ckpt", "damaged.ckpt"):
+        (folder / "checkpoints" / name).unlink(missing_ok=True)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -169,11 +200,13 @@ def _clear(folder: Path) -> None:
 def _reading(name: str) -> Iterator[None]:
     try:
         yield
+    except RunFileError:
+        raise
     except FileNotFoundError:
         raise RunFileError(f"no {name}") from None
-    except PermissionError as error:
-        raise RunFileError(f"{name} cannot be read: {error.strerror}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        raise RunFileError(f"{name} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a parser of a damaged file raises anything
         raise RunFileError(f"{name} is damaged") from error
 
 
@@ -185,8 +218,9 @@ def read_metrics(folder: str | os.PathLike[str]) -> "pd.DataFrame":
     import pandas as pd
 
     with _reading("metrics.csv"):
-        text = Path(folder, "metrics.csv").read_text(encoding="utf-8")
-        return pd.read_csv(StringIO(text[: text.rfind("\n") + 1]), dtype=float, engine="python")
+        content = read_small(Path(folder, "metrics.csv"), most=2**22)
+        whole = BytesIO(content[: content.rfind(b"\n") + 1])
+        return pd.read_csv(whole, dtype=float, engine="python")  # the other one rounds the last digit
 
 
 def read_predictions(folder: str | os.PathLike[str], accuracy: float | None) -> "tuple[np.ndarray, np.ndarray]":
@@ -196,15 +230,21 @@ def read_predictions(folder: str | os.PathLike[str], accuracy: float | None) -> 
     """
     import numpy as np
 
-    with _reading("predictions.npz"), np.load(Path(folder, "predictions.npz"), allow_pickle=False) as arrays:
-        if not {"logits", "labels"} <= arrays.keys():
-            raise RunFileError("predictions.npz lacks logits or labels")
-        logits, labels = arrays["logits"], arrays["labels"]
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
-        raise RunFileError(f"logits {list(logits.shape)} and labels {list(labels.shape)} do not fit together")
-    if labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise RunFileError("the labels in predictions.npz are no class numbers")
-    share = float((logits.argmax(axis=1) == labels).mean())
+    with _reading("predictions.npz"), open_regular(Path(folder, "predictions.npz")) as file:
+        size = sum(member.file_size for member in zipfile.ZipFile(file).infolist())
+        if size > max(_MOST_BYTES, 4 * os.fstat(file.fileno()).st_size):
+            raise RunFileError(f"predictions.npz would take {size / 2**20:,.0f} MiB of memory")
+        with np.load(file, allow_pickle=False) as arrays:
+            if not {"logits", "labels"} <= arrays.keys():
+                raise RunFileError("predictions.npz lacks logits or labels")
+            logits, labels = arrays["logits"], arrays["labels"]
+        if logits.ndim != 2 or labels.shape != logits.shape[:1] or not logits.size or logits.shape[1] > _MOST_CLASSES:
+            raise RunFileError(f"logits {list(logits.shape)} and labels {list(labels.shape)} do not fit together")
+        if labels.dtype.kind not in "iu" or labels.min() < 0:
+            raise RunFileError("the labels in predictions.npz are no class numbers")
+        if logits.dtype.kind not in "fiu":
+            raise RunFileError("the logits in predictions.npz are no numbers")
+        share = float((logits.argmax(axis=1) == labels).mean())
     if accuracy is not None and abs(share - accuracy) > 0.005:  # bf16 logits may tie
         raise RunFileError(f"predictions.npz has {share:.2%} right, result.json {accuracy:.2%}")
     return logits, labels

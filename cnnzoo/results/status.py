@@ -39,13 +39,14 @@ def status(runs: pd.DataFrame) -> tuple[list[dict[str, Any]], list[Grid], list[s
 
 
 def _record(run: dict[str, Any]) -> dict[str, Any]:
-    epoch, seconds, epochs = 0, None, run.get(f"{SETTING}trainer.max_epochs")
+    epoch, epochs = 0, run.get(f"{SETTING}trainer.max_epochs")
     if not isinstance(epochs, int | float):
         epochs = None
-    with suppress(RunFileError, KeyError, IndexError, ValueError):  # no epoch done
+    left = None
+    with suppress(RunFileError, KeyError, IndexError, ValueError, OverflowError):  # no epoch done, or odd numbers
         metrics = read_metrics(run["folder"])
         epoch, seconds = int(metrics["epoch"].iloc[-1]) + 1, float(metrics["epoch_seconds"].mean())
-    # training time alone: validation comes on top
-    left = None if epochs is None or seconds is None else seconds * max(0, epochs - epoch)
+        if epochs is not None:  # training time alone: validation comes on top
+            left = seconds * max(0, epochs - epoch)
     run |= {"epoch": epoch, "epochs": epochs, "seconds_left": left, "problem": run["problem"] or None}
     return {key: run[key] for key in _RECORD}

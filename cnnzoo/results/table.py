@@ -85,7 +85,7 @@ def _summarize(runs: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     groups = runs.drop(columns=runs.filter(regex=f"^{SETTING}").columns).groupby("row")
     first = groups.first().join(names, on=GROUP)
     mean = groups.mean(numeric_only=True)
-    accuracy = groups[["val_accuracy", "test_accuracy"]].agg(["mean", "std"])
+    accuracy = groups[["val_accuracy", "test_accuracy", "test_accuracy_tta"]].agg(["mean", "std"])
     accuracy.columns = accuracy.columns.map("_".join)
     n, center = groups["test_accuracy"].count(), mean["test_accuracy"]
     half_width = t_half_width(accuracy["test_accuracy_std"], n).where(n > 2)

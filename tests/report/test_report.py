@@ -10,21 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnzoo.report import report
-from cnnzoo.results import columns
-from cnnzoo.results.load import load_results
-from cnnzoo.results.pairwise import compare_pairs
-from cnnzoo.results.table import build_table
+from cnnzoo import compare
 from tests import factories
 
 HOSTILE = "</script><img src=x onerror='document.title=\"owned\"'>"
 
 
 def write_report(folder: Path, out: Path) -> Path:
-    table = build_table(load_results(folder))
-    rows = columns.order(table.rows, table.runs)
-    tested, grids, notes = compare_pairs(rows, table.runs)
-    out.write_text(report(table, rows.join(tested), grids, notes + table.notes), encoding="utf-8")
+    assert compare.main([str(folder), "--out", str(out)]) == 0
     return out
 
 

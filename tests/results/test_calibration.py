@@ -1,12 +1,17 @@
 """Calibration against torchmetrics and scikit-learn."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import log_loss
 from torchmetrics.classification import MulticlassCalibrationError
 
+from cnnzoo import compare
 from cnnzoo.results.calibration import calibration
+from tests import factories
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0, 8.0])
@@ -36,3 +41,24 @@ def test_by_hand() -> None:
 def test_certain_mistakes_stay_finite() -> None:
     found = calibration(np.array([[1000.0, 0.0]], dtype=np.float32), np.array([1]))
     assert (found.nll, found.brier, found.ece) == (1000.0, 2.0, 1.0)
+
+
+def test_columns_of_the_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two seeds with predictions, one without; only where they are asked for."""
+    labels = np.arange(100) % 10
+    expected = []
+    for seed, right in ((1, 80), (2, 90)):
+        folder = factories.write_completed(tmp_path, "resnet", seed, right / 100)
+        factories.write_predictions(folder, np.arange(100) < right, labels)
+        with np.load(folder / "predictions.npz") as predictions:
+            expected.append(calibration(predictions["logits"], labels).nll)
+    factories.write_completed(tmp_path, "resnet", 3, 0.85)
+    assert compare.main([str(tmp_path), "--columns=model,ece,nll,brier", "--sort=nll", "--format=json"]) == 0
+    answer = capsys.readouterr()
+    (row,) = json.loads(answer.out)
+    assert row["nll"] == pytest.approx(np.mean(expected))
+    assert 0 < row["ece"] < 1
+    assert "without predictions" in answer.err
+    assert "seed3" in answer.err
+    assert compare.main([str(tmp_path), "--format=json"]) == 0
+    assert "nll" not in json.loads(capsys.readouterr().out)[0]

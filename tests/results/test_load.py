@@ -4,7 +4,10 @@ import fcntl
 import json
 import math
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +139,10 @@ def test_an_unreadable_folder_is_named(runs: Path, monkeypatch: pytest.MonkeyPat
     assert (frame["status"] == "completed").sum() == 6
 
 
+def _nested(depth: int) -> Any:
+    return [_nested(depth - 1)] if depth else []
+
+
 DAMAGED = {
     "cut off": (json.dumps(result(config()))[:100], "cut off or not JSON"),
     "foreign": ("[1, 2]", "not one of cnnzoo's"),
@@ -143,6 +150,7 @@ DAMAGED = {
     "empty": ("", "cut off or not JSON"),
     "not UTF-8": ('{"status": "\udcff"}', "cut off or not JSON"),
     "deep": ("[" * 100_000, "nested too deeply"),
+    "large": (" " * (2**24 + 1), "cannot be read: larger than 16.0 MiB"),
     "long number": ('{"status": ' + "9" * 5000 + "}", "cut off or not JSON"),
 }
 WRONG_VALUES: dict[str, tuple[dict[str, Any], str]] = {
@@ -168,6 +176,15 @@ WRONG_VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "published percent": ({"published": {"val_accuracy": 91}}, "published_val_accuracy=91, expected a share"),
     "versions": ({"versions": "2.11"}, "versions='2.11', expected a mapping"),
     "config": ({"config": [1]}, "config=[1], expected a mapping"),
+    "long name": ({"dataset": "x" * 300}, "expected a text of at most 255 characters"),
+    "long text": ({"config": {"a": "x" * 20_000}}, "result.json cannot be used: a text is longer than 10,000"),
+    "long key": ({"config": {"x" * 20_000: 1}}, "result.json cannot be used: a text is longer than 10,000"),
+    "many settings": (
+        {"config": dict.fromkeys(map(str, range(20_000)))},
+        "result.json cannot be used: more than 10,000",
+    ),
+    "many versions": ({"versions": dict.fromkeys(map(str, range(20_000)))}, "more than 10,000 values"),
+    "deep settings": ({"config": {"a": _nested(300)}}, "result.json cannot be used: nested deeper than 50 levels"),
     "no accuracy": ({"val_accuracy": None, "test_accuracy": None}, "neither val_accuracy nor test_accuracy"),
 }
 
@@ -189,6 +206,65 @@ def test_damaged_and_foreign_files_are_named(runs: Path) -> None:
     for name, problem in expected.items():
         assert found[name]["status"] == "damaged", name
         assert problem in found[name]["problem"], name
+
+
+@pytest.mark.parametrize("name", ["result.json", "config.yaml", ".lock"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to itself", "link to nothing"])
+def test_what_is_no_file_stops_nothing(name: str, kind: str, runs: Path) -> None:
+    make: dict[str, Callable[[Path], object]] = {
+        "pipe": os.mkfifo,
+        "device": lambda path: path.symlink_to("/dev/zero"),
+        "folder": Path.mkdir,
+        "link to itself": lambda path: path.symlink_to(path),
+        "link to nothing": lambda path: path.symlink_to("nothing"),
+    }
+    folder = write_unfinished(runs / "bad", config("vgg"))
+    (folder / name).unlink(missing_ok=True)
+    make[kind](folder / name)
+    program = f"from cnnzoo import load_results; print(*load_results({str(runs)!r})['status'])"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ended.stdout.split() == ["unfinished" if name == ".lock" else "damaged", *["completed"] * 6]
+
+
+YAML = {
+    "aliases": "a0: &a0 [x,x]\n" + "".join(f"a{i + 1}: &a{i + 1} [{','.join([f'*a{i}'] * 10)}]\n" for i in range(9)),
+    "a list in itself": "a: &a [*a]",
+    "a mapping in itself": "&a {a: *a}",
+    "deep": "a: " + "[" * 300 + "]" * 300,
+    "code": "!!python/object/apply:os.getcwd []",
+    "NUL": "\0",
+    "large": "a: 1\n" * 100_000,
+    "a list as a key": "? [1]\n: 1",
+    "huge seed": "seed: " + "9" * 40,
+    "infinite seed": "seed: .inf",
+    "long name": f"name: {'x' * 300}",
+    "model": "model: 1",
+}
+
+
+@pytest.mark.parametrize("text", YAML.values(), ids=YAML.keys())
+def test_odd_configurations_stop_nothing(text: str, runs: Path) -> None:
+    (runs / "bad").mkdir()
+    head = {"name": "x", "dataset": "{name: y}", "seed": "1"}
+    lines = [f"{key}: {value}" for key, value in head.items() if f"{key}:" not in text]
+    (runs / "bad" / "config.yaml").write_text(text if text[0] in "&!\0" else "\n".join([*lines, text]))
+    frame = load_results(runs)
+    assert frame["status"].tolist() == ["unfinished" if text == "model: 1" else "damaged", *["completed"] * 6]
+
+
+def test_settings_that_json_does_not_have_become_texts(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "{name: x, dataset: {name: y}, seed: 1, model: {a: 2020-01-01, 3: !!set {b}}}"
+    )
+    run = load_results(tmp_path).iloc[0]
+    assert (run["config.model.a"], run["config.model.3"]) == ("2020-01-01", "{'b'}")
+
+
+def test_texts_that_are_no_path(runs: Path) -> None:
+    for text in ("x" * 5000, "\0"):
+        with pytest.raises(UserError, match="there is no such folder"):
+            find_runs([text])
+    assert len(find_runs([str(runs), f"model=resnet,{','.join('abc' * 2000)}"])[1]) == 3
 
 
 def test_odd_values_that_matter_to_no_row_are_read(tmp_path: Path) -> None:

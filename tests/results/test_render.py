@@ -14,7 +14,6 @@ from cnnzoo.results.render import (
     Grid,
     as_csv,
     as_json,
-    clean,
     count,
     duration,
     latex,
@@ -42,6 +41,7 @@ from cnnzoo.results.render import (
         (duration, 4980, "1 h 23 min"),
         (duration, 190800, "2 d 5 h"),
         (duration, math.nan, ""),
+        (duration, math.inf, ""),
     ],
 )
 def test_numbers(function: Any, value: Any, text: str) -> None:
@@ -56,19 +56,24 @@ def grid(cell: str, title: str = "") -> Grid:
     return Grid(title, ["network", "test %"], [[cell, "-5.00"], ["b", "90.50 ± 0.71"]], [True, False])
 
 
-def test_clean_spells_out_control_characters() -> None:
-    assert clean("a\nb\tc") == "a b c"
-    assert clean("\x1b]0;title\x07") == r"\u001b]0;title\u0007"
-    assert clean("\x9b31m \u202egnp.exe \udcff") == r"\u009b31m \u202egnp.exe \udcff"
-    assert clean("91.06 ± 0.12 – ×") == "91.06 ± 0.12 – ×"
-
-
 def test_markdown_is_aligned() -> None:
     lines = markdown([grid("a|b\n| c")], ["note\n# title"]).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len({len(line) for line in table}) == 1
     assert r"a\|b \| c" in table[2]
     assert lines[-1] == "- note # title"
+
+
+def test_markdown_has_no_html_and_no_links() -> None:
+    text = markdown([grid("<img src=x> ![a](http://b)", title="<b>")], ["</div> [c](d) <0.001"])
+    assert text.startswith("**&lt;b>**")
+    assert r"&lt;img src=x> ![a]\(http://b)" in text
+    assert text.endswith("- &lt;/div> [c]\\(d) <0.001\n")
+
+
+def test_a_backslash_before_a_bar_ends_no_cell() -> None:
+    """CommonMark takes an even number of backslashes to be characters, and the bar after them to be a bar."""
+    assert r"| a\\\|b " in markdown([grid(r"a\|b")], [])
 
 
 def test_latex_escapes_everything() -> None:
@@ -97,9 +102,10 @@ def test_html_escapes_everything() -> None:
 
 
 def test_csv_cells_are_no_formulas() -> None:
-    rows = [{"label": text, "change": -0.5, "seeds": [1], "unknown": None} for text in ("=1+1", "+a", "-b", "@c", "d")]
+    texts = ("=1+1", "+a", "-b", "@c", " =d", "\t=e", "＝f", "g=h")
+    rows = [{"label": text, "change": -0.5, "seeds": [1], "unknown": None} for text in texts]
     lines = list(csv.DictReader(io.StringIO(as_csv(rows))))
-    assert [line["label"] for line in lines] == ["'=1+1", "'+a", "'-b", "'@c", "d"]
+    assert [line["label"] for line in lines] == ["'=1+1", "'+a", "'-b", "'@c", "' =d", "' =e", "'＝f", "g=h"]
     assert {(line["change"], line["seeds"], line["unknown"]) for line in lines} == {("-0.5", "[1]", "")}
 
 

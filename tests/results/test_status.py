@@ -2,6 +2,9 @@
 
 import fcntl
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from cnnzoo.results.load import load_results
 from cnnzoo.results.status import status
@@ -79,3 +82,13 @@ def test_what_cannot_be_read_is_listed(tmp_path: Path) -> None:
         "3 runs: 0 done, 2 unfinished, 1 not readable",
         f"{tmp_path}/damaged: result.json is cut off or not JSON",
     ]
+
+
+@pytest.mark.parametrize("row", ["inf,1", "1e300,1", "0,inf", "0,1e308", "nan,1"])
+@pytest.mark.parametrize("epochs", [10, 1e308, 10**400, "x", [1]])
+def test_odd_numbers_are_no_estimate(row: str, epochs: Any, tmp_path: Path) -> None:
+    settings = config("vgg")
+    folder = write_unfinished(tmp_path / "odd", settings | {"trainer": settings["trainer"] | {"max_epochs": epochs}})
+    (folder / "metrics.csv").write_text(f"epoch,epoch_seconds\n{row}\n")
+    records, _, _ = status(load_results(tmp_path))
+    assert [record["state"] for record in records] == ["unfinished"]

@@ -9,7 +9,10 @@ from typing import Any
 import pandas as pd
 import pytest
 import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from cnnzoo.compare import main
 from cnnzoo.results.load import load_results
 from cnnzoo.results.settings import is_absent
 from cnnzoo.results.table import build_table, name_configurations
@@ -253,3 +256,34 @@ def test_long_lists_are_cut(tmp_path: Path) -> None:
     (note,) = notes_of(tmp_path)
     assert note.startswith("25 runs failed")
     assert note.endswith("/19 (E); and 5 more (--status lists all)")
+
+
+# --- any neighbour
+
+HOSTILE = ("\x1b[31m", "=HYPERLINK(1)", "\\input{x}", "<script>", "[/]", "\ud800", "../x")
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(HOSTILE),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+RESULT = result(config())
+KEYS = st.lists(st.sampled_from(sorted(RESULT)), min_size=1, max_size=3, unique=True)
+
+
+@settings(max_examples=25)
+@given(values=KEYS.flatmap(lambda keys: st.fixed_dictionaries(dict.fromkeys(keys, VALUES))))
+def test_any_result_leaves_its_neighbours_a_row(
+    values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """In every format, without what a terminal would obey and with numbers that are JSON's."""
+    folder = tmp_path_factory.mktemp("outputs")
+    write_run(folder / "runs" / "good", result(config("densenet", seed=2)))
+    (write_run(folder / "runs" / "bad", RESULT) / "result.json").write_text(json.dumps(RESULT | values))
+    for style in ("md", "csv", "json", "tex", "html"):
+        out = folder / f"table.{style}"
+        assert main([str(folder / "runs"), "--out", str(out)]) == 0
+        text = out.read_text()
+        assert "densenet" in text
+        assert "\x1b" not in text
+        if style == "json":
+            json.loads(text, parse_constant=pytest.fail)
