@@ -12,17 +12,27 @@ default: a field with a default here is younger than the first results, and its 
 So a new option always gets a default, and older runs keep their hashes.
 """
 
-import contextlib
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from cnnzoo.config.ranges import (
+    CALLBACKS,
+    LOSS,
+    MAX_SEED,
+    MODEL,
+    OPTIMIZER,
+    SCHEDULER,
+    SOURCE,
+    at_least,
+    check_arguments,
+)
 from cnnzoo.errors import UserError, nearest
 
 NOT_IDENTITY: dict[str, Any] = {"identity": False}
@@ -34,46 +44,7 @@ PADDING_MODES = ("constant", "reflect")
 TTA = ("none", "mirror", "mirror_translate")
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu")
 
-MAX_SEED = 2**32 - 1  # numpy's
 MAX_SIDE = 8192  # pixels; one colour image of this size takes 800 MB in float32
-
-
-class Range(NamedTuple):
-    """Finite numbers from `minimum` to `maximum`; `whole` ones only; or one of some `words`."""
-
-    minimum: float = 0
-    maximum: float = math.inf
-    whole: bool = False
-    words: tuple[str, ...] = ()
-
-
-_COUNT = Range(1, whole=True)
-_SHARE = Range(0, 1)
-
-# Ranges of arguments by their names, in the open sections.
-MODEL = {
-    **dict.fromkeys(("in_channels", "num_classes", "image_size", "growth_rate", "bn_size", "cardinality"), _COUNT),
-    **dict.fromkeys(("blocks_per_group", "layers_per_block", "widths", "residual", "inner", "dense"), _COUNT),
-    **dict.fromkeys(("widen_factor", "stem_channels", "se_ratio", "bottleneck", "whitening_images"), _COUNT),
-    **dict.fromkeys(("dropout", "drop_rate", "drop_path_rate", "compression"), _SHARE),
-}
-OPTIMIZER = {
-    **dict.fromkeys(("lr", "weight_decay", "eps", "lr_decay", "max_iter"), Range()),
-    **dict.fromkeys(("momentum", "betas", "alpha", "rho"), _SHARE),
-    "ns_steps": _COUNT,
-    "frozen_after": Range(whole=True),
-}
-SCHEDULER = {
-    **dict.fromkeys(("milestones", "patience", "cooldown"), Range(whole=True)),
-    **dict.fromkeys(("step_size", "total_steps", "step_size_up", "step_size_down"), _COUNT),
-    **dict.fromkeys(("gamma", "eta_min", "min_lr", "max_lr", "base_lr", "threshold", "total_iters"), Range()),
-    **dict.fromkeys(("div_factor", "final_div_factor", "power", "end_factor", "start_factor"), Range()),
-    **dict.fromkeys(("T_max", "T_0", "T_mult"), Range(1)),
-    **dict.fromkeys(("factor", "pct_start"), _SHARE),
-}
-LOSS = {"label_smoothing": _SHARE, "weight": Range(words=("balanced",)), "p": Range(1, 2, whole=True)}
-CALLBACKS = {"minutes": Range(), "patience": Range(whole=True), "decay": _SHARE, "every_n_steps": _COUNT}
-SOURCE = {"test_size": Range(), "val_size": Range(), "split_seed": Range(maximum=MAX_SEED, whole=True)}
 
 
 # Hydra cannot merge unions, so fields that take several types are `Any` to it; the next functions check them.
@@ -82,16 +53,6 @@ SOURCE = {"test_size": Range(), "val_size": Range(), "split_seed": Range(maximum
 def _number(key: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{key}={value}: expected a number.")
-
-
-def _at_least(key: str, value: float | None, minimum: float, maximum: float = math.inf) -> None:
-    if isinstance(value, str):
-        raise UserError(f"{key}={value}: expected a number.")  # the ??? of a value that is missing
-    if value is None or (minimum <= value <= maximum and abs(value) < math.inf):
-        return
-    upper = f" and at most {maximum}" if maximum < math.inf else ""
-    finite = "" if math.isfinite(value) else ", and a finite number"
-    raise UserError(f"{key}={value}: expected at least {minimum}{upper}{finite}.")
 
 
 def _one_of(key: str, value: Any, choices: Sequence[str]) -> None:
@@ -112,52 +73,6 @@ def _file_name(key: str, value: str, remedy: str) -> None:
 def _auto_or_bool(key: str, value: Any) -> None:
     if value != "auto" and not isinstance(value, bool):
         raise UserError(f"{key}={value}: expected auto, true or false.")
-
-
-# A number with letters that look like digits, or a comma: 1O, l5, 0,1.
-_MISTYPED = re.compile(r"[+-]?[\d.,OolI]*\d[\d.,OolI]*(e[+-]?[\dOolI]*)?", re.IGNORECASE)
-
-
-def _check_arguments(section: str, value: Any, ranges: Mapping[str, Range], limits: Range | None = None) -> None:
-    """Refuse numbers out of the range of their argument, and texts in the place of numbers, however deep.
-
-    Args:
-        section: dotted name of `value`, for messages.
-        ranges: by the arguments' names.
-        limits: the range of `value`, where it has one.
-    """
-    if isinstance(value, Mapping):
-        target = value.get("_target_", "a.b")
-        if not (isinstance(target, str) and "." in target) and not (target is None and section == "scheduler"):
-            raise UserError(
-                f"{section}._target_={target}: expected the dotted path of a class or function, such as"
-                " torchvision.models.resnet18 or torch.optim.Adam."
-            )
-        for name, item in value.items():
-            _check_arguments(f"{section}.{name}", item, ranges, ranges.get(name))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_arguments(f"{section}[{index}]", item, ranges, limits and limits._replace(words=()))
-            if isinstance(item, str) and _is_mistyped_number(item):
-                raise UserError(f"{section}=[{', '.join(map(str, value))}]: '{item}' is a text; expected a number.")
-    elif isinstance(value, float) and math.isnan(value):
-        raise UserError(f"{section}={value}: expected a number; this one stands for none.")
-    elif limits is not None and value is not None and value not in limits.words:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            words = "".join(f", or {word}" for word in limits.words)
-            raise UserError(f"{section}={value}: expected a number{words}.{nearest(str(value), limits.words)}")
-        _at_least(section, value, limits.minimum, limits.maximum)
-        if limits.whole and value != int(value):
-            raise UserError(f"{section}={value}: expected a whole number.")
-
-
-def _is_mistyped_number(text: str) -> bool:
-    if not _MISTYPED.fullmatch(text):
-        return False
-    with contextlib.suppress(ValueError):
-        float(text)
-        return False  # a number in quotes is meant as a text
-    return True
 
 
 @dataclass
@@ -217,7 +132,7 @@ class DatasetConfig:
             ("val_size", 0, math.inf),
             ("split_seed", 0, MAX_SEED),
         ):
-            _at_least(f"dataset.{key}", getattr(self, key), minimum, maximum)
+            at_least(f"dataset.{key}", getattr(self, key), minimum, maximum)
         if self.val_size >= 1 and self.val_size != int(self.val_size):
             raise UserError(
                 f"dataset.val_size={self.val_size}: expected a number of images, or a share of them below 1."
@@ -266,12 +181,12 @@ class AugmentationConfig:
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
-        _at_least("augmentation.flip", self.flip, 0, 1)
-        _at_least("augmentation.padding", self.padding, 0)
-        _at_least("augmentation.brightness", self.brightness, 0, 1)
-        _at_least("augmentation.contrast", self.contrast, 0, 1)
-        _at_least("augmentation.mixup", self.mixup, 0, 100)
-        _at_least("augmentation.cutmix", self.cutmix, 0, 100)
+        at_least("augmentation.flip", self.flip, 0, 1)
+        at_least("augmentation.padding", self.padding, 0)
+        at_least("augmentation.brightness", self.brightness, 0, 1)
+        at_least("augmentation.contrast", self.contrast, 0, 1)
+        at_least("augmentation.mixup", self.mixup, 0, 100)
+        at_least("augmentation.cutmix", self.cutmix, 0, 100)
         _one_of("augmentation.flip_mode", self.flip_mode, FLIP_MODES)
         _one_of("augmentation.padding_mode", self.padding_mode, PADDING_MODES)
         for name, bounds in (("scale", self.scale), ("ratio", self.ratio)):
@@ -296,8 +211,8 @@ class WarmupConfig:
     start_factor: float = 0.01
 
     def __post_init__(self) -> None:
-        _at_least("warmup.epochs", self.epochs, 0)
-        _at_least("warmup.start_factor", self.start_factor, 0, 1)
+        at_least("warmup.epochs", self.epochs, 0)
+        at_least("warmup.start_factor", self.start_factor, 0, 1)
 
 
 @dataclass
@@ -333,9 +248,9 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         _number("trainer.max_epochs", self.max_epochs)
-        _at_least("trainer.max_epochs", self.max_epochs, 1, 10**6)
+        at_least("trainer.max_epochs", self.max_epochs, 1, 10**6)
         for key in ("accumulate_grad_batches", "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches"):
-            _at_least(f"trainer.{key}", getattr(self, key), 1)
+            at_least(f"trainer.{key}", getattr(self, key), 1)
         _one_of("trainer.accelerator", self.accelerator, ACCELERATORS)
         if not _are_devices(self.devices):
             raise UserError(
@@ -399,9 +314,9 @@ class PublishedConfig:
 
     def __post_init__(self) -> None:
         for key in ("test_accuracy", "val_accuracy"):
-            _at_least(f"published.{key}", getattr(self, key), 0, 1)
+            at_least(f"published.{key}", getattr(self, key), 0, 1)
         for key in ("params", "epochs"):
-            _at_least(f"published.{key}", getattr(self, key), 0)
+            at_least(f"published.{key}", getattr(self, key), 0)
 
 
 @dataclass
@@ -455,11 +370,11 @@ class Config:
     def __post_init__(self) -> None:
         _check_open_sections(self)
         _file_name("name", "" if self.name is None else self.name, " name=NAME sets it.")
-        _at_least("seed", self.seed, 0, MAX_SEED)
-        _at_least("image_size", self.image_size, 1, MAX_SIDE)
+        at_least("seed", self.seed, 0, MAX_SEED)
+        at_least("image_size", self.image_size, 1, MAX_SIDE)
         _one_of("tta", self.tta, TTA)
         if self.tta_confidence is not None:
-            _at_least("tta_confidence", self.tta_confidence, 0, 1)
+            at_least("tta_confidence", self.tta_confidence, 0, 1)
         checkpoint = self.callbacks.get("checkpoint", {})
         if not isinstance(checkpoint, Mapping) or checkpoint.keys() - {"minutes"}:
             raise UserError(
@@ -489,7 +404,7 @@ class Config:
 def _check_open_sections(config: Any, prefix: str = "") -> None:
     for each in fields(config):
         if (ranges := each.metadata.get("ranges")) is not None:
-            _check_arguments(prefix + each.name, getattr(config, each.name), ranges)
+            check_arguments(prefix + each.name, getattr(config, each.name), ranges)
 
 
 # What the other commands add.
@@ -532,8 +447,8 @@ class BenchConfig(Config):
         _one_of("images", self.images, ("auto", "random"))
         _one_of("format", self.format, ("md", "json"))
         for key in ("rounds", "warmup_steps", "steps", "eval_images"):
-            _at_least(key, getattr(self, key), 1)
-        _at_least("workers", self.workers, 0)
+            at_least(key, getattr(self, key), 1)
+        at_least("workers", self.workers, 0)
         if not self.eval_batch_sizes or min(self.eval_batch_sizes) < 1:
             raise UserError(f"eval_batch_sizes={self.eval_batch_sizes}: expected a list of positive numbers.")
 

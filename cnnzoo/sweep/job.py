@@ -45,6 +45,14 @@ class Job:
         """Whether there is nothing left to do."""
         return not self.config.rerun and (read_result(self.folder) or {}).get("status") == "completed"
 
+    def has_begun(self, since: float) -> bool:
+        """Whether a process has been at the run since then, in the file system's time."""
+        return _changed_since(self.folder / "config.yaml", since)
+
+    def has_ended(self, since: float) -> bool:
+        """Whether the run has a result, of whatever kind, since then, or needs none."""
+        return _changed_since(self.folder / "result.json", since) or self.is_finished
+
     def write(self, file: Path) -> None:
         write_atomically(file, yaml.safe_dump(dataclasses.asdict(self), sort_keys=False, allow_unicode=True))
 
@@ -53,6 +61,13 @@ class Job:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
         trial = Trial(**values["trial"]) if values["trial"] else None
         return cls(from_dict(Config, values["config"]), tuple(values["overrides"]), values["command"], trial)
+
+
+def _changed_since(file: Path, since: float) -> bool:
+    try:
+        return file.stat().st_mtime >= since
+    except OSError:
+        return False
 
 
 def compose_job(overrides: Sequence[str], config: DictConfig, loader: ConfigLoader) -> Job:

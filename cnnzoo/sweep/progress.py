@@ -22,7 +22,7 @@ from typing import Any
 from rich.status import Status
 
 from cnnzoo.console import console
-from cnnzoo.io import is_locked, write_atomically
+from cnnzoo.io import is_locked, read_small, write_atomically
 from cnnzoo.results.render import duration
 from cnnzoo.results.run_folder import describe, is_running, now, read_result
 
@@ -59,9 +59,9 @@ class SweepRecord:
     def read(self) -> dict[str, Any] | None:
         """None where there is no record, or none that can be read."""
         try:
-            content = json.loads((self.folder / "sweep.json").read_text(encoding="utf-8"))
+            content = json.loads(read_small(self.folder / "sweep.json", most=2**26))
             return content if isinstance(content["jobs"], list) else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     @contextmanager
@@ -200,20 +200,19 @@ def unfinished_sweeps(folder: Path) -> list[str]:
     roots = [base / FOLDER for base in (folder, *folder.parents[:3])]
     for file in sorted(file for root in roots for file in root.glob("*/sweep.json")):
         record = SweepRecord(file.parent)
-        content = record.read()
+        content = record.read() or {}
         try:
-            runs = _planned(content or {})
-        except (KeyError, TypeError, ValueError):
+            runs = _planned(content)
+            if not any(Path(run.folder).is_relative_to(folder) for run in runs):
+                continue
+            state, _ = Progress(runs, since=0.0).poll()
+        except (KeyError, TypeError, ValueError, OSError):
             lines.append(f"{file}: cannot be read, skipped")
             continue
-        if not any(Path(run.folder).is_relative_to(folder) for run in runs):
-            continue
-        assert content is not None
-        state, _ = Progress(runs, since=0.0).poll()
         if record.is_alive:
             lines.append(f"sweep of {content.get('started')}: {state}")
         elif state.counts["to go"] or state.counts["running"]:
             ended = "its jobs run elsewhere, or it was interrupted"
-            command = content.get("command")  # of one that was interrupted several times, the last is listed
+            command = str(content.get("command"))  # of one that was interrupted several times, the last is listed
             interrupted[command] = f"sweep of {content.get('started')} ({ended}): {state}; again with: {command}"
     return [*lines, *interrupted.values()]

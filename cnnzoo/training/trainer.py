@@ -1,6 +1,7 @@
 """Lightning's Trainer, set up as the section `trainer` describes."""
 
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins import CheckpointIO, LayerSync, Precision
 from pytorch_lightning.profilers import Profiler
@@ -62,13 +64,15 @@ def build_trainer(
     ]
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(AtomicCheckpointIO())
+    devices = _number_of_devices(settings.devices, device)
+    if _is_only_task(devices) and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        plugins.append(LightningEnvironment())
     flags: dict[str, Any] = {
         "benchmark": not settings.deterministic,
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
     }
     flags |= _extra_flags(settings.extra)
-    devices = _number_of_devices(settings.devices, device)
     try:
         return pl.Trainer(
             accelerator=device.type,
@@ -121,10 +125,22 @@ def _number_of_devices(devices: Any, device: torch.device) -> int | list[int]:
     raise UserError(f"trainer.devices={devices}: on {device.type} expected {expected}.")
 
 
+def _is_only_task(devices: int | list[int]) -> bool:
+    """Whether SLURM has started one process, which starts the others, or submitit has.
+
+    Lightning's SLURM environment takes each process for one that srun started, and puts the job back into the queue by
+    itself, as submitit does, too. A job script of one's own keeps that.
+    """
+    return os.environ.get("SLURM_NTASKS") == "1" and (_several(devices) or "SUBMITIT_EXECUTOR" in os.environ)
+
+
 def _strategy(strategy: str, devices: int | list[int]) -> str:
     """Resolve `auto` to one process per device, started from this one.
 
     Lightning's own choice would run the command line again in every process; of a sweep, that is all of it.
     """
-    several = devices > 1 if isinstance(devices, int) else len(devices) > 1
-    return "ddp_spawn" if strategy == "auto" and several else strategy
+    return "ddp_spawn" if strategy == "auto" and _several(devices) else strategy
+
+
+def _several(devices: int | list[int]) -> bool:
+    return devices > 1 if isinstance(devices, int) else len(devices) > 1

@@ -584,3 +584,8 @@ def test_texts_that_look_like_numbers(values: list[int | str], section: str) -> 
     tree = usual() | {section: {**usual()[section], "unknown": values}}
     with pytest.raises(UserError, match="is a text; expected a number") if has_text else nullcontext():
         from_dict(Config, tree)
+
+
+def test_arguments_of_ones_own_classes_mean_what_they_mean_there() -> None:
+    config = compose(["model._target_=own.Net", "+model.residual=true", "+model.dropout=[heavy]"])
+    assert config.model["residual"] is True

@@ -56,7 +56,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
     """The same sweep in one process: exit code, stderr and table are what the others must give."""
     folder = tmp_path_factory.mktemp("alone")
     answer = subprocess.run(
-        [sys.executable, "-m", "cnnzoo.run", *SWEEP, "seed=1,2", "optimizer.lr=0.01,nan"],
+        [sys.executable, "-m", "cnnzoo.run", *SWEEP, "seed=1,2", "optimizer.lr=0.01,1e30"],
         cwd=folder,
         env=os.environ | {"CNNZOO_OUTPUTS": str(folder / "outputs"), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -71,10 +71,10 @@ def test_failures_stop_nothing(alone: Alone) -> None:
     assert sorted(result["status"] for result in results(folder)) == ["completed", "completed", "failed", "failed"]
     listed = errors(answer.stderr)
     assert len(listed) == 4
-    assert all("learning rate: nan" in line for line in listed if line.startswith("error:"))
+    assert all("The training loss is nan" in line for line in listed if line.startswith("error:"))
     assert [line.split("seed=")[1].split()[0] for line in listed if line.startswith("again")] == ["1", "2"]
     logs = [line.partition("its log: ")[2] for line in answer.stderr.splitlines() if "its log: " in line]
-    assert all("learning rate: nan" in Path(log).read_text() for log in logs)
+    assert all("The training loss is nan" in Path(log).read_text() for log in logs)
     assert len(logs) == 2
     assert "4 runs: 2 done, 2 failed" in answer.stderr
 
@@ -83,7 +83,7 @@ def test_failures_stop_nothing(alone: Alone) -> None:
 def test_every_launcher_gives_the_same(launcher: str, cnnzoo: Command, alone: Alone) -> None:
     pytest.importorskip({"submitit_local": "submitit"}.get(launcher, launcher))
     through = [f"hydra/launcher={launcher}", *(["hydra.launcher.n_jobs=2"] if launcher == "joblib" else [])]
-    answer = cnnzoo("run", *SWEEP, *through, "seed=1,2", "optimizer.lr=0.01,nan")
+    answer = cnnzoo("run", *SWEEP, *through, "seed=1,2", "optimizer.lr=0.01,1e30")
     assert answer.returncode == 1, answer.stderr
     folder, in_process = alone
     assert errors(answer.stderr) == errors(in_process.stderr)
@@ -167,10 +167,19 @@ def test_table_does_not_depend_on_how_the_sweep_was_run(
         assert markdown(launcher) == markdown("alone")
 
 
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ("joblib", "hydra.launcher.n_jobs=2"),
+        ("submitit_local",),
+        pytest.param(("ray",), marks=pytest.mark.slow),  # Ray tries three times more
+    ],
+    ids=lambda launcher: launcher[0],
+)
 def test_dying_process_takes_no_other_run_along(
-    cnnzoo: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    launcher: tuple[str, ...], cnnzoo: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("joblib")
+    pytest.importorskip({"submitit_local": "submitit"}.get(launcher[0], launcher[0]))
     (tmp_path / "dying.py").write_text(
         "import os, signal\nfrom torch import nn\n"
         "class Net(nn.Sequential):\n"
@@ -180,10 +189,10 @@ def test_dying_process_takes_no_other_run_along(
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     sweep = [argument for argument in SWEEP if not argument.startswith("model.")]
-    sweep += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2"]
-    answer = cnnzoo("run", *sweep, "model._target_=dying.Net", "+model.die=true,false")
+    sweep += [f"hydra/launcher={launcher[0]}", *launcher[1:], "model._target_=dying.Net"]
+    answer = cnnzoo("run", *sweep, "+model.die=true,false", "seed=1,2")
     assert answer.returncode == 1
-    assert [result["seed"] for result in results(tmp_path)] == [1, 2]
+    assert [result["seed"] for result in results(tmp_path)] == [1, 2], answer.stderr
     listed = errors(answer.stderr)
     assert len(listed) == 4
     assert all("Its process died" in line for line in listed if line.startswith("error:"))

@@ -1,6 +1,7 @@
 """How far a sweep is."""
 
 import fcntl
+import json
 import os
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnnzoo.results.run_folder import write_result
-from cnnzoo.sweep.progress import PlannedRun, Progress, SweepRecord
+from cnnzoo.sweep.progress import FOLDER, PlannedRun, Progress, SweepRecord, unfinished_sweeps
 
 
 def test_progress(tmp_path: Path) -> None:
@@ -64,3 +65,31 @@ def test_runs_of_earlier_batches_count_as_ended(tmp_path: Path) -> None:
     with record.running():
         state, _ = Progress(runs, since=record.began).poll()
     assert state.counts == {"pruned": 1, "to go": 1}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        '{"jobs": [{"overrides": [], "folder": "FOLDER/\\u0000"}]}',
+        '{"jobs": [{"overrides": [], "folder": "FOLDER/\\ud800"}]}',
+        '{"jobs": [{"overrides": 1, "folder": "FOLDER/x"}]}',
+        '{"jobs": [1]}',
+        '{"jobs": {}}',
+        "1",
+    ],
+)
+def test_an_odd_record_is_named(content: str, tmp_path: Path) -> None:
+    file = tmp_path / FOLDER / "1" / "sweep.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content.replace("FOLDER", str(tmp_path)))
+    assert unfinished_sweeps(tmp_path) == [f"{file}: cannot be read, skipped"]
+
+
+def test_odd_texts_of_a_record_are_shown(tmp_path: Path) -> None:
+    file = tmp_path / FOLDER / "1" / "sweep.json"
+    file.parent.mkdir(parents=True)
+    jobs = [{"overrides": [], "folder": str(tmp_path / "x")}]
+    file.write_text(json.dumps({"command": ["a"], "started": {}, "jobs": jobs}))
+    (line,) = unfinished_sweeps(tmp_path)
+    assert line.endswith("again with: ['a']")

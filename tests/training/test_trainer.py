@@ -1,5 +1,7 @@
 """Settings reach Lightning's Trainer, and those that cannot be met are refused."""
 
+import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,10 +9,13 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.plugins import AsyncCheckpointIO, MixedPrecision
 from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler
 
 from cnnzoo.config import Config
+from cnnzoo.console import _EXPECTED_WARNINGS
 from cnnzoo.errors import UserError
 from cnnzoo.training.checkpoints import AtomicCheckpointIO
 from cnnzoo.training.trainer import build_trainer
@@ -109,3 +114,43 @@ def test_mistakes_are_named(overrides: list[str], words: list[str], build: Calla
         build(*overrides)
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("devices", "variables", "expected"),
+    [
+        (1, {"SUBMITIT_EXECUTOR": "slurm"}, LightningEnvironment),
+        (2, {"SUBMITIT_EXECUTOR": "slurm"}, LightningEnvironment),
+        (2, {}, LightningEnvironment),
+        (1, {}, SLURMEnvironment),  # a job script of one's own: Lightning requeues it
+        (2, {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}, SLURMEnvironment),  # srun has started both
+    ],
+)
+def test_one_process_of_slurm_starts_the_others(
+    devices: int,
+    variables: dict[str, str],
+    expected: type,
+    build: Callable[..., pl.Trainer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    variables = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "x"} | variables
+    for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"):
+        monkeypatch.setenv(name, "0")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    trainer = build(f"trainer.devices={devices}", "trainer.strategy=ddp")
+    assert isinstance(trainer._accelerator_connector.cluster_environment, expected)
+
+
+def test_no_advice_to_prepend_srun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="srun"):
+            SLURMEnvironment.detect()
+        for pattern in _EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", pattern)
+        SLURMEnvironment.detect()
