@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format lock bench bench-guard cifar10 published speedrun clean
+.PHONY: help setup demo test test-slow test-gpu test-slurm lint format lock audit bench bench-guard cifar10 published soak speedrun clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ test-slow: setup ## tests that need minutes, the real data and the published wei
 test-gpu: setup ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
+test-slurm: setup ## tests that submit jobs to a SLURM cluster
+	$(BIN)/python -m pytest -m slurm
+
 lint: setup ## ruff, format check and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,8 +51,15 @@ format: setup ## let ruff format the code
 	$(BIN)/ruff format .
 
 lock: ## resolve requirements.lock anew (needs uv)
-	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
+	uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --all-extras \
 	  --custom-compile-command 'make lock' pyproject.toml --output-file requirements.lock
+
+AUDIT := $(VENV)/audit/bin
+audit: ## look the pinned packages up in PyPI's list of known vulnerabilities
+	@$(PYTHON) -c 'import urllib.request as r; r.urlopen("https://pypi.org/pypi/pip/json", timeout=20)' 2>/dev/null || \
+	  { echo "make audit looks packages up at https://pypi.org/pypi/, which cannot be reached from here" >&2; exit 1; }
+	@test -x $(AUDIT)/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(AUDIT)/pip install --quiet pip-audit==2.9.0; }
+	$(AUDIT)/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock
 
 bench: setup ## throughput compared with the alternatives (on a quiet machine)
 	$(BIN)/python -m cnnzoo.bench what=all $(ARGS)
@@ -66,6 +76,9 @@ published: setup ## the published table, three seeds a row, with its tests and f
 	$(BIN)/python -m cnnzoo.compare outputs/published --out outputs/published/table.json
 	$(BIN)/python -m cnnzoo.figures runs outputs/published --out outputs/published/figures
 	@cat outputs/published/table.md
+
+soak: setup ## kill runs and a sweep at random moments and compare them with undisturbed ones: make soak [ARGS="--kills 20"]
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 speedrun: setup ## seconds to 94 % on CIFAR-10: make speedrun ARGS="--runs 20 trainer.compile=true" (a GPU)
 	$(BIN)/python benchmarks/speedrun.py $(ARGS)

@@ -9,6 +9,7 @@ import logging
 import sys
 import traceback
 import types
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from cnnzoo.config import Config, command, run_folder
 from cnnzoo.config.command import command_line
 from cnnzoo.console import log_file, set_up_logging
 from cnnzoo.errors import UserError
+from cnnzoo.io import WriteError, atomic_path, remove_leftovers, write_failure, writing
 from cnnzoo.results import run_folder as files
 from cnnzoo.results.provenance import changed_sources
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("cnnzoo.run")
 
 
-@command("run")
+@command("run", interrupted="interrupted; run the same command to resume")
 def main(config: Config) -> None:
     set_up_logging()
     run(config, command_line())
@@ -51,7 +53,9 @@ def run(config: Config, command: str | None = None, pruning: "Pruning | None" = 
             if changed := changed_sources(config, finished):
                 log.warning("its code has changed since (rerun=true trains again): %s", ", ".join(changed))
             return finished
-        (folder / "result.json").unlink(missing_ok=True)  # of an attempt that failed or was pruned
+        with writing(folder):
+            (folder / "result.json").unlink(missing_ok=True)  # of an attempt that failed or was pruned
+            remove_leftovers(folder)
         files.write_config(folder, config)
         result = files.new_result(config, command or "cnnzoo.run(config)")
         with log_file(folder / "run.log"):
@@ -59,15 +63,14 @@ def run(config: Config, command: str | None = None, pruning: "Pruning | None" = 
             try:
                 result |= train_and_test(config, folder, pruning)
             except (Exception, SystemExit) as error:
-                if isinstance(error, SystemExit) and type(error) is not SystemExit:
-                    raise  # Lightning's, on SIGTERM: the run stays unfinished
                 log.debug("%s", traceback.format_exc())
-                failure = _explained(error, config)
+                failure = _explained(error, config, folder)
                 log.debug("failed: %s", failure)  # whoever called prints it
                 if not files.bring_back(folder):
                     name = type(failure).__name__
                     result |= {"status": "failed", "error": f"{name}: {failure}", "finished": files.now()}
-                    files.write_result(folder, result)
+                    with suppress(WriteError):  # what has failed may be the disk; the run stays unfinished then
+                        files.write_result(folder, result)
                 raise failure from error
             result["finished"] = files.now()
             files.write_result(folder, result)
@@ -87,7 +90,7 @@ def train_and_test(config: Config, folder: Path, pruning: "Pruning | None" = Non
     from cnnzoo.nn.weights import load_initial_weights, load_weights
     from cnnzoo.training.devices import device_name
     from cnnzoo.training.fit import fit
-    from cnnzoo.training.predict import evaluate
+    from cnnzoo.training.predict import check_evaluation, evaluate
 
     dataset = load_dataset(config.dataset, config.trusted_packages)
     pl.seed_everything(config.seed, verbose=False)
@@ -106,6 +109,7 @@ def train_and_test(config: Config, folder: Path, pruning: "Pruning | None" = Non
         "peak_memory_bytes": trained.peak_memory_bytes,
         "device": device_name(trained.device),
         "precision": trained.precision,
+        "compiled": trained.compiled,
         "classes": list(dataset.classes),
         "mean": dataset.mean.tolist(),
         "std": dataset.std.tolist(),
@@ -115,7 +119,9 @@ def train_and_test(config: Config, folder: Path, pruning: "Pruning | None" = Non
         return metrics | {"status": "pruned", "val_accuracy": best["val_accuracy"], "val_loss": best["val_loss"]}
     load_weights(model, trained.best_checkpoint)
     val, test, test_tta = evaluate(model, dataset, config, trained.device)
-    np.savez_compressed(folder / "predictions.npz", logits=test.logits.numpy(), labels=test.labels.numpy())
+    check_evaluation(val, test, trained.rows[trained.best_epoch - 1], config)
+    with atomic_path(folder / "predictions.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, logits=test.logits.numpy(), labels=test.labels.numpy())
     return metrics | {
         "status": "completed",
         "val_accuracy": val.accuracy if val else None,
@@ -127,11 +133,11 @@ def train_and_test(config: Config, folder: Path, pruning: "Pruning | None" = Non
     }
 
 
-def _explained(error: BaseException, config: Config) -> Exception:
+def _explained(error: BaseException, config: Config, folder: Path) -> Exception:
     """The failure to report: with advice where there is some."""
-    causes = f"{type(error).__name__}: {error} {type(error.__cause__).__name__}: {error.__cause__}"
-    # torch.OutOfMemoryError on CUDA; on the CPU a RuntimeError of torch's allocator
-    if isinstance(error, MemoryError) or "OutOfMemoryError" in causes or "can't allocate memory" in causes:
+    if not isinstance(error, UserError) and (failure := write_failure(error, folder)):
+        return failure
+    if _is_out_of_memory(error):
         return UserError(
             f"Out of memory with dataset.batch_size={config.dataset.batch_size} images of"
             f" image_size={config.image_size}: lower one of them (or dataset.eval_batch_size, if validation failed);"
@@ -142,6 +148,15 @@ def _explained(error: BaseException, config: Config) -> Exception:
         return UserError(f"Some code of the run called sys.exit({error.code}); a network or data source must not.")
     assert isinstance(error, Exception)
     return error
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether it is, or was raised because of: torch.OutOfMemoryError, or what CUDA's libraries or the CPU say."""
+    if error is None:
+        return False
+    text = f"{type(error).__name__}: {error}"
+    signs = ("OutOfMemoryError", "out of memory", "can't allocate memory", "_ALLOC_FAILED", "Cannot allocate memory")
+    return isinstance(error, MemoryError) or any(sign in text for sign in signs) or _is_out_of_memory(error.__cause__)
 
 
 class _CallableModule(types.ModuleType):

@@ -1,9 +1,7 @@
 """What accompanies a training: metrics.csv, time and memory, compilation, the progress bar and the log file."""
 
 import contextlib
-import csv
 import logging
-import math
 import multiprocessing
 import time
 from pathlib import Path
@@ -22,8 +20,7 @@ from rich.progress import (
 
 from cnnzoo.config.schema import TrainerConfig
 from cnnzoo.console import console, log_file, set_up_logging
-from cnnzoo.errors import UserError
-from cnnzoo.io import write_atomically
+from cnnzoo.io import write_atomically, writing
 from cnnzoo.training.classifier import Classifier
 from cnnzoo.training.devices import peak_memory, reset_peak_memory, should_compile, synchronize
 
@@ -41,7 +38,6 @@ COLUMNS = (
     "images_per_second",
     "peak_memory_bytes",
 )
-_WHOLE_NUMBERS = ("epoch", "step", "peak_memory_bytes")
 
 Row = dict[str, Any]
 
@@ -58,8 +54,15 @@ class Throughput(pl.Callback):
         self.started = 0.0
         self.seconds = 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds = state_dict["seconds"]
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         reset_peak_memory(pl_module.device)
+        self.started = time.perf_counter() - self.seconds  # of an epoch that is resumed
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = time.perf_counter()
@@ -89,27 +92,27 @@ class MetricsCsv(pl.Callback):
         self.rows: list[Row] = []
         self.learning_rate = 0.0
 
+    STATE_KEY = "EpochLog"  # its name in checkpoints of earlier versions, which are still resumed from
+
     @property
     def state_key(self) -> str:
-        return "EpochLog"  # its name in checkpoints of earlier versions, which are still resumed from
+        return self.STATE_KEY
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "learning_rate": self.learning_rate}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = state_dict["rows"]
+        self.learning_rate = state_dict.get("learning_rate", 0.0)  # of an epoch that is resumed
 
-    def read(self) -> list[Row]:
-        """Read the rows from the file: where several processes train, the main one has no others."""
-        if not self.path.is_file():
-            return []
-        with self.path.open(newline="") as file:
-            return [{name: _value(name, cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+    def write(self) -> None:
+        """Write the whole file: what is in it may have been cut off, or be of epochs after the checkpoint."""
+        lines = [",".join(COLUMNS), *(",".join(map(_cell, row.values())) for row in self.rows)]
+        write_atomically(self.path, "\n".join(lines) + "\n")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            lines = [",".join(COLUMNS), *(",".join(map(_cell, row.values())) for row in self.rows)]
-            write_atomically(self.path, "\n".join(lines) + "\n")
+            self.write()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # the rate that the epoch begins with; at its end the schedule may have moved on
@@ -136,19 +139,13 @@ class MetricsCsv(pl.Callback):
         logged = ("learning_rate", "train_loss", "train_accuracy", "epoch_seconds", "images_per_second")
         pl_module.log_dict({name: row[name] for name in logged})
         if trainer.is_global_zero:
-            with self.path.open("a") as file:
+            with writing(self.path), self.path.open("a") as file:
                 file.write(",".join(map(_cell, row.values())) + "\n")
             log.info("%s", describe(row, trainer.max_epochs))
 
 
 def _cell(value: Any) -> str:
     return "" if value is None else repr(value)
-
-
-def _value(name: str, cell: str) -> Any:
-    if not cell:
-        return None
-    return int(cell) if name in _WHOLE_NUMBERS else float(cell)
 
 
 def describe(row: Row, max_epochs: int | None) -> str:
@@ -158,21 +155,6 @@ def describe(row: Row, max_epochs: int | None) -> str:
         f"epoch {row['epoch'] + 1}/{max_epochs}  train {row['train_loss']:.4f} {100 * row['train_accuracy']:.2f} %"
         f"{validation}  {row['epoch_seconds']:.1f} s  {row['images_per_second']:.0f} images/s"
     )
-
-
-class StopOnNaN(pl.Callback):
-    """End a training whose loss is no longer a number, before a checkpoint of the epoch is written."""
-
-    def __init__(self, metrics: MetricsCsv) -> None:
-        self.metrics = metrics
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        loss = self.metrics.rows[-1]["train_loss"]
-        if not math.isfinite(loss):
-            raise UserError(
-                f"The training loss is {loss} in epoch {trainer.current_epoch + 1}: the weights have exploded."
-                " Lower optimizer.lr, or set trainer.gradient_clip_val=1."
-            )
 
 
 class _Scoped(pl.Callback):
@@ -210,10 +192,15 @@ class Compilation(_Scoped):
     def __init__(self, config: TrainerConfig) -> None:
         super().__init__()
         self.config = config
+        self.compiled = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"compiled": self.compiled}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
-        if not should_compile(self.config.compile, pl_module.total_steps, pl_module.device):
+        self.compiled = should_compile(self.config.compile, pl_module.total_steps, pl_module.device)
+        if not self.compiled:
             return
         log.info("compiling the network; the first steps take a minute")
         torch.compiler.reset()  # what it keeps is limited, and earlier runs of a sweep have filled it

@@ -70,6 +70,7 @@ class Classifier(pl.LightningModule):
         self.validated = False  # in this epoch
         # optimizer steps, known when the training begins
         self.total_steps = self.warmup_steps = 0
+        self._within_epoch: dict[str, Any] | None = None  # from a checkpoint
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(images)  # type: ignore[no-any-return]
@@ -122,10 +123,40 @@ class Classifier(pl.LightningModule):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the state within the epoch, of each process: random numbers and metrics."""
+        state = {
+            "random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "images": self.train_metrics.images,
+            "sums": None if self.train_metrics.sums is None else self.train_metrics.sums.cpu(),
+        }
+        states = [state] * self.trainer.world_size
+        if self.trainer.world_size > 1:
+            torch.distributed.all_gather_object(states, state)
+        checkpoint["within_epoch"] = states
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        states = checkpoint.get("within_epoch")  # earlier versions had none
+        self._within_epoch = states[self.trainer.global_rank % len(states)] if states else None
+
+    def on_train_start(self) -> None:
+        # An epoch that is resumed does not start again; one that starts sets all of this itself.
+        self._set_modes()
+        if self._within_epoch is not None:
+            self.train_metrics.images, sums = self._within_epoch["images"], self._within_epoch["sums"]
+            self.train_metrics.sums = None if sums is None else sums.to(self.device)
+            torch.set_rng_state(self._within_epoch["random"])
+            if self._within_epoch["cuda_random"] is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(self._within_epoch["cuda_random"], self.device)
+
     def on_train_epoch_start(self) -> None:
         # Draws of dropout and mixing depend on the epoch alone: a resumed run continues as if never interrupted.
         torch.manual_seed(epoch_generator(self.config.seed, self.current_epoch).initial_seed())
         self.train_metrics, self.validated = EpochMetrics(), False
+        self._set_modes()
+
+    def _set_modes(self) -> None:
         freeze_finished_groups(self.trainer.optimizers[0], self.current_epoch)
         for name in self.fixed_norms:
             self.model.get_submodule(name).eval()

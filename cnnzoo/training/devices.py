@@ -37,7 +37,16 @@ def training_device(accelerator: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """Resolve `auto`: bf16-mixed where `bf16_units` names some, else 32-true."""
+    """Resolve `auto`: bf16-mixed where `bf16_units` names some, else 32-true.
+
+    Raises:
+        UserError: the device has no such precision.
+    """
+    if precision == "16-mixed" and device.type == "cpu":
+        raise UserError(
+            "trainer.precision=16-mixed: there is no mixed precision with float16 on the CPU; expected bf16-mixed,"
+            " 32-true, 64-true or auto."
+        )
     if precision != "auto":
         return precision
     return "bf16-mixed" if bf16_units(device) else "32-true"

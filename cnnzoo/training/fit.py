@@ -1,7 +1,6 @@
 """Train a network as its configuration describes, and return the metrics of its best checkpoint."""
 
 import logging
-import signal
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -18,11 +17,30 @@ from cnnzoo.data.batches import BatchLoader
 from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.loaders import DataModule, eval_loader
 from cnnzoo.errors import UserError
+from cnnzoo.io import writing
 from cnnzoo.nn.speed import speed_up
-from cnnzoo.training.callbacks import Compilation, LogFile, MetricsCsv, ProgressBar, Row, StopOnNaN, Throughput
-from cnnzoo.training.checkpoints import check_same_run, checkpoint_callbacks
+from cnnzoo.training.callbacks import Compilation, LogFile, MetricsCsv, ProgressBar, Row, Throughput
+from cnnzoo.training.checkpoints import (
+    BEST,
+    LAST,
+    Checkpoints,
+    best_epoch,
+    check_best,
+    checkpoint_to_resume,
+    read_checkpoint,
+    read_rows,
+)
 from cnnzoo.training.classifier import Classifier
-from cnnzoo.training.devices import disable_malloc_trim, resolve_precision, synchronize, training_device
+from cnnzoo.training.devices import (
+    bf16_units,
+    device_name,
+    disable_malloc_trim,
+    resolve_precision,
+    synchronize,
+    training_device,
+)
+from cnnzoo.training.divergence import StopOnDivergence
+from cnnzoo.training.interruption import Interruption
 from cnnzoo.training.loggers import open_loggers
 from cnnzoo.training.losses import build_loss
 from cnnzoo.training.trainer import build_trainer
@@ -49,6 +67,7 @@ class Fit:
     peak_memory_bytes: int
     device: torch.device
     precision: str
+    compiled: bool
 
 
 def fit(model: nn.Module, dataset: Dataset, config: Config, folder: Path, callbacks: Sequence[pl.Callback] = ()) -> Fit:
@@ -58,22 +77,25 @@ def fit(model: nn.Module, dataset: Dataset, config: Config, folder: Path, callba
         callbacks: in addition to those of the configuration.
 
     Raises:
-        UserError: the settings cannot be met here, the checkpoint belongs to another run, or the loss explodes.
-        KeyboardInterrupt: Ctrl-C, or SIGTERM.
+        UserError: the settings cannot be met here, the checkpoint belongs to another run or is damaged, the loss
+            explodes, or the disk is full.
+        KeyboardInterrupt: Ctrl-C, or SIGTERM; the checkpoint is of the latest optimizer step.
     """
     device = training_device(config.trainer.accelerator)
     precision = resolve_precision(config.trainer.precision, device)
-    folder.mkdir(parents=True, exist_ok=True)
-    last = folder / "checkpoints" / "last.ckpt"
-    resumes = last.is_file()
-    if resumes:
-        check_same_run(last, config)
-        log.info("resuming from %s", last)
+    log.info("training in %s on %s (%s)", precision, device_name(device), bf16_units(device) or "no fast bfloat16")
+    checkpoints = folder / "checkpoints"
+    with writing(checkpoints):
+        checkpoints.mkdir(parents=True, exist_ok=True)
+    checkpoint = checkpoint_to_resume(checkpoints, config)
+    if checkpoint:
+        log.info("resuming from %s", checkpoint)
     disable_malloc_trim()
     model = speed_up(model)
     validates = len(dataset.val) > 0
-    throughput = Throughput(0.0 if resumes else _initialize(model, dataset, config, device))
+    throughput = Throughput(0.0 if checkpoint else _initialize(model, dataset, config, device))
     metrics = MetricsCsv(folder / "metrics.csv", throughput)
+    interruption = Interruption()
     classifier = Classifier(model, config, build_loss(config, dataset.train.labels))
     with open_loggers(config, folder) as loggers:
         trainer = build_trainer(
@@ -85,36 +107,36 @@ def fit(model: nn.Module, dataset: Dataset, config: Config, folder: Path, callba
             callbacks=[
                 throughput,
                 metrics,
-                StopOnNaN(metrics),
+                StopOnDivergence(metrics),
                 LogFile(folder / "run.log"),
                 Compilation(config.trainer),
-                *checkpoint_callbacks(folder / "checkpoints", config, validates=validates),
+                interruption,
+                Checkpoints(
+                    checkpoints,
+                    metrics,
+                    interruption,
+                    every_n_epochs=config.trainer.checkpoint_every_n_epochs,
+                    minutes=config.checkpoint_minutes,
+                ),
                 *_configured_callbacks(config),
                 *callbacks,
                 *([ProgressBar()] if config.trainer.progress_bar and console.is_terminal else []),
             ],
             loggers=loggers,
         )
-        on_interrupt = signal.getsignal(signal.SIGINT)
-        try:
-            trainer.fit(
-                classifier,
-                datamodule=DataModule(dataset, config),
-                ckpt_path=last if resumes else None,
-                weights_only=True,
-            )
-        except SystemExit as error:
-            # Lightning exits on Ctrl-C, and ignores it from then on; SIGTERM ends a training in the same way.
-            if not isinstance(error.__context__, KeyboardInterrupt) and not trainer.received_sigterm:
-                raise
-            signal.signal(signal.SIGINT, on_interrupt)
-            raise KeyboardInterrupt from error
-    rows = metrics.rows or metrics.read()
-    if not rows:
+        with interruption.handled(trainer):
+            trainer.fit(classifier, datamodule=DataModule(dataset, config), ckpt_path=checkpoint, weights_only=True)
+    # from the file, as where several processes train, this one has seen none of it
+    last = read_checkpoint(checkpoints / LAST) if (checkpoints / LAST).is_file() else None
+    metrics.rows = read_rows(last) if last else []
+    if not last or not metrics.rows:
         raise UserError("The training was stopped before its first epoch; look at trainer.extra and callbacks.")
+    metrics.write()
+    rows = metrics.rows
+    check_best(checkpoints / BEST, best_epoch(rows))
     return Fit(
-        best_checkpoint=folder / "checkpoints" / "best.ckpt",
-        best_epoch=_best_epoch(rows),
+        best_checkpoint=checkpoints / BEST,
+        best_epoch=best_epoch(rows),
         epochs=len(rows),
         rows=rows,
         train_seconds=sum(row["epoch_seconds"] for row in rows),
@@ -122,6 +144,7 @@ def fit(model: nn.Module, dataset: Dataset, config: Config, folder: Path, callba
         peak_memory_bytes=max(row["peak_memory_bytes"] for row in rows),
         device=device,
         precision=str(trainer.precision),
+        compiled=last["callbacks"].get("Compilation", {}).get("compiled", False),
     )
 
 
@@ -129,17 +152,8 @@ def _configured_callbacks(config: Config) -> list[pl.Callback]:
     return [
         instantiate(pl.Callback, f"callbacks.{name}", node, trusted_packages=config.trusted_packages)
         for name, node in config.callbacks.items()
+        if name != "checkpoint"
     ]
-
-
-def _best_epoch(rows: Sequence[Row]) -> int:
-    """Return the epoch, counted from 1, with the highest validation accuracy; the first of equals.
-
-    Without validation, the last one.
-    """
-    validated = [row for row in rows if row["val_accuracy"] is not None]
-    best = max(validated or rows[-1:], key=lambda row: row["val_accuracy"])
-    return 1 + int(best["epoch"])
 
 
 def _initialize(model: nn.Module, dataset: Dataset, config: Config, device: torch.device) -> float:

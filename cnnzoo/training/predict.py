@@ -1,9 +1,10 @@
 """Logits of a network over a split, and the metrics that follow from them."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from cnnzoo.config import Config
 from cnnzoo.data.batches import BatchLoader
 from cnnzoo.data.dataset import Dataset
 from cnnzoo.data.loaders import eval_loader
+from cnnzoo.errors import UserError
 from cnnzoo.training.devices import disable_malloc_trim, synchronize
 from cnnzoo.training.tta import mean_over_views
 
@@ -62,6 +64,30 @@ def evaluate(model: nn.Module, dataset: Dataset, config: Config, device: torch.d
     )
 
 
+def check_evaluation(val: Predictions | None, test: Predictions, row: Mapping[str, Any], config: Config) -> None:
+    """Compare an evaluation of the best checkpoint with that epoch's row of metrics.csv.
+
+    Raises:
+        UserError: they contradict each other, or a loss is no number.
+    """
+    for name, predictions in (("validation", val), ("test", test)):
+        if predictions is not None and not math.isfinite(predictions.loss):
+            raise UserError(
+                f"The {name} loss of the best checkpoint is {predictions.loss}: the network computes no numbers for"
+                f" some of the {name} images. Look at the data, or train with a lower optimizer.lr."
+            )
+    if val is None or row["val_accuracy"] is None or config.trainer.limit_val_batches is not None:
+        return
+    # Another device may round differently, which moves an image or two across a boundary.
+    tolerance = max(0.005, 2 / len(val.labels))
+    if abs(val.accuracy - row["val_accuracy"]) > tolerance:
+        raise UserError(
+            f"The best checkpoint, of epoch {row['epoch'] + 1}, has {100 * val.accuracy:.2f} % validation accuracy, but"
+            f" metrics.csv {100 * row['val_accuracy']:.2f} %: the file, the data or the network's code is no longer"
+            " that of the training. rerun=true trains this run anew."
+        )
+
+
 def predict(model: nn.Module, loader: BatchLoader) -> Predictions:
     """Run `model` in evaluation mode and full precision over all batches, on the device of their images."""
     return _predict(model, loader, model.forward)
@@ -74,7 +100,7 @@ def predict_tta(
 
     Its logits are the mean over several views of each image, see `mean_over_views`; its seconds include `plain`'s.
     """
-    logits = iter(plain.logits.split(loader.batch_size))
+    logits = iter(torch.split(plain.logits, loader.batch_size))
     predictions = _predict(
         model, loader, lambda images: mean_over_views(model.forward, images, next(logits), tta, confidence)
     )
@@ -87,7 +113,8 @@ def _predict(model: nn.Module, loader: BatchLoader, forward: Callable[[Tensor], 
     model.eval()
     synchronize(loader.split.device)
     started = time.perf_counter()
-    logits, labels = zip(*((forward(images), labels) for images, labels in loader), strict=True)
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)  # float64 after trainer.precision=64-true
+    logits, labels = zip(*((forward(images.to(dtype)), labels) for images, labels in loader), strict=True)
     result = torch.cat(logits).float().cpu(), torch.cat(labels).cpu()
     seconds = time.perf_counter() - started
     model.train(was_training)

@@ -36,5 +36,5 @@ def test_process_trains_with_its_threads(small: Callable[..., BenchConfig], thre
 
 
 def test_failure_in_a_process_is_raised(context: Callable[..., Context]) -> None:
-    with pytest.raises(UserError, match="Invalid learning rate"):
-        parallel.measure_parallel_runs(context("optimizer=sgd", "optimizer.lr=-1"), [1])
+    with pytest.raises(UserError, match="Nesterov momentum requires"):
+        parallel.measure_parallel_runs(context("optimizer=sgd", "optimizer.nesterov=true", "optimizer.momentum=0"), [1])

@@ -196,7 +196,8 @@ def test_killed_run_resumes_and_ends_as_one_left_alone(tmp_path: Path) -> None:
     assert np.array_equal(*(np.load(f / "predictions.npz")["logits"] for f in (folder, reference)))
 
 
-def test_ctrl_c(tmp_path: Path, small_overrides: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_signal_ends_the_command(number: int, code: int, tmp_path: Path, small_overrides: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "cnnzoo.run", *small_overrides, "trainer.max_epochs=200"]
     # a child of a shell's background job would ignore SIGINT
     process = subprocess.Popen(
@@ -208,11 +209,118 @@ def test_ctrl_c(tmp_path: Path, small_overrides: tuple[str, ...]) -> None:
     )
     while process.poll() is None and not any(len(f.read_text()) > 200 for f in tmp_path.rglob("metrics.csv")):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, stderr = process.communicate()
-    assert process.returncode == 130, stderr
+    assert process.returncode == code, stderr
     assert stderr.endswith("interrupted; run the same command to resume\n")
     assert not list(tmp_path.rglob("result.json"))
+
+
+def lose(folder: Path) -> None:
+    (folder / "metrics.csv").unlink()
+
+
+def cut(folder: Path) -> None:
+    text = (folder / "metrics.csv").read_text()
+    (folder / "metrics.csv").write_text(text[: text.index("\n") + 20])
+
+
+@pytest.mark.parametrize("damage", [lose, cut])
+def test_metrics_csv_is_written_again_from_the_checkpoint(damage: Callable[[Path], None], small: Compose) -> None:
+    """After the training, in the final test."""
+    config = small()
+    folder = run_folder(config)
+    first, rows = run(config), metrics(folder)
+    (folder / "result.json").unlink()
+    damage(folder)
+    second = run(config)
+    assert metrics(folder) == rows
+    assert (second["epochs"], second["best_epoch"]) == (2, first["best_epoch"])
+    assert second["train_seconds"] == first["train_seconds"]
+
+
+ODD_NETWORK = """
+import torch
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self, num_classes: int, in_test: bool) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(64, num_classes))
+        self.in_test = in_test
+
+    def forward(self, x):
+        odd = not self.training and torch.is_inference_mode_enabled() == self.in_test
+        return super().forward(x) * (float("nan") if odd else 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("+model.in_test=false",), "validation loss is nan in epoch 1"),
+        (("+model.in_test=true",), "validation loss of the best checkpoint is nan"),
+        (("+model.in_test=true", "dataset.val_size=0"), "test loss of the best checkpoint is nan"),
+    ],
+)
+def test_loss_that_is_no_number_except_in_training(
+    overrides: tuple[str, ...], words: str, config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd_network.py").write_text(ODD_NETWORK)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = config(
+        *("dataset=digits", "image_size=8", "model._target_=odd_network.Net", "trainer.max_epochs=1", "logger=none"),
+        *("trainer=cpu", "trainer.progress_bar=false", *overrides),
+    )
+    with pytest.raises(UserError, match=words):
+        run(own)
+    text = (run_folder(own) / "result.json").read_text()
+    assert json.loads(text)["status"] == "failed"
+    assert not (run_folder(own) / "predictions.npz").exists()
+
+
+def test_result_that_contradicts_the_training(small: Compose) -> None:
+    """The weights in the checkpoints are replaced by others, in files that are whole."""
+    config = small()
+    folder = run_folder(config)
+    run(config)
+    (folder / "result.json").unlink()
+    for file in (folder / "checkpoints").iterdir():
+        content = torch.load(file, weights_only=True)
+        content["state_dict"] = {name: torch.zeros_like(value) for name, value in content["state_dict"].items()}
+        torch.save(content, file)
+    with pytest.raises(UserError, match=r"has \d+\.\d\d % validation accuracy, but metrics\.csv"):
+        run(config)
+
+
+def test_full_disk_leaves_a_run_that_resumes(small: Compose) -> None:
+    config = small()
+    folder = run_folder(config)
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / f".best.ckpt.{os.getpid()}").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"best\.ckpt cannot be written: no space is left on its disk"):
+        run(config)
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert run(config)["status"] == "completed"
+
+
+def test_only_what_belongs_to_a_finished_run_stays(small: Compose) -> None:
+    config = small()
+    checkpoints = run_folder(config) / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / ".last.ckpt.12345").write_bytes(b"half a checkpoint, of a process that was killed")
+    run(config)
+    assert {file.name for file in checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_precision_is_recorded_as_it_ran(small: Compose) -> None:
+    double = small("trainer.precision=64-true", "trainer.accelerator=cpu")
+    result = run(double)
+    assert (result["status"], result["precision"]) == ("completed", "64-true")
+    rows = metrics(run_folder(double))
+    assert result["val_accuracy"] == max(float(row["val_accuracy"]) for row in rows)
+    with pytest.raises(UserError, match=r"trainer\.precision=16-mixed: .*on the CPU; expected bf16-mixed"):
+        run(small("trainer.precision=16-mixed", "trainer.accelerator=cpu"))
 
 
 def test_one_process_at_a_time(small: Compose) -> None:
@@ -239,12 +347,14 @@ def test_failure_is_recorded_and_retried(small: Compose) -> None:
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory."),
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        UserError("model failed"),
     ],
-    ids=["python", "cuda", "cpu"],
+    ids=["python", "cuda", "cpu", "cudnn", "cause"],
 )
 def test_out_of_memory_names_what_to_lower(small: Compose, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*args: Any) -> None:
-        raise error
+        raise error from (MemoryError() if isinstance(error, UserError) else None)
 
     monkeypatch.setattr("cnnzoo.training.classifier.Classifier.training_step", fail)
     config = small()

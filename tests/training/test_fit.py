@@ -12,6 +12,7 @@ import torch
 
 from cnnzoo.config import Config
 from cnnzoo.data.dataset import Dataset
+from cnnzoo.data.loaders import DataModule
 from cnnzoo.errors import UserError
 from cnnzoo.nn.build import build_model
 from cnnzoo.training.fit import fit
@@ -102,9 +103,21 @@ def test_checkpoint_of_another_configuration_is_refused(train: Train) -> None:
     result = train()
     with pytest.raises(UserError, match="made by another configuration"):
         train("seed=7")
-    (result.folder / "checkpoints" / "last.ckpt").write_bytes(b"not a checkpoint")
+    for name in ("last.ckpt", "previous.ckpt"):
+        (result.folder / "checkpoints" / name).write_bytes(b"not a checkpoint")
     with pytest.raises(UserError, match=r"cannot be read.*rerun=true"):
         train()
+
+
+def test_resuming_with_other_images_is_refused(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of those that it began with is in the checkpoint."""
+    result = train()
+    assert result.checkpoint()["DataModule"]["digest"] == result.dataset.digest != ""
+    monkeypatch.setattr(DataModule, "state_dict", lambda module: {"digest": "of other images"})
+    train(folder="other")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"images of digits have changed since.*rerun=true"):
+        train(folder="other")
 
 
 def test_initial_weights_are_not_replaced_from_images(
