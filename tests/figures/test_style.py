@@ -101,7 +101,19 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Path, "replace", full_disk)
     figures["empty"].text(0.5, 0.5, "more")
-    with pytest.raises(UserError, match=f"out={tmp_path}: cannot be written to: No space left on device"):
+    with pytest.raises(UserError, match=f"out={tmp_path}: cannot be written to: no space is left on its disk"):
         style.save(figures, tmp_path, ["png"])
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_end_of_a_long_name_is_in_the_legend() -> None:
+    """What tells a configuration of a search from others may stand there."""
+    words = ", ".join(f"setting_{i}=0.{i}" for i in range(12))
+    with style.look():
+        figure = Figure(figsize=(style.PAGE_WIDTH, 2), layout="constrained")
+        figure.subplots()
+        style.legend_below(figure, [Line2D([], [], label=f"net ({words}, lr={lr})") for lr in (0.1, 0.2)], ["A note."])
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [text.rpartition("lr=")[2] for text in texts] == ["0.1)", "0.2)"]
+    assert figure.legends[0].get_window_extent().width <= figure.bbox.width

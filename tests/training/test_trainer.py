@@ -104,7 +104,7 @@ def test_training_with_extra_flags(train: Train) -> None:
         (["+trainer.extra.fast_dev_run=true"], ["fast_dev_run", "limit_train_batches"]),
         (["+trainer.extra.profiler={_target_: torch.nn.Linear}"], ["torch.nn.Linear", "Profiler"]),
         (["+trainer.plugins.mine._target_=torch.nn.Linear"], ["trainer.plugins.mine", "torch.nn.Linear", "Precision"]),
-        (["trainer.devices=0"], ["trainer.devices=0", "1 or more"]),
+        (["trainer.devices=0"], ["trainer.devices=0", "at least 1"]),
         (["trainer.devices=[0,1]"], ["trainer.devices=[0, 1]", "auto or a number of processes"]),
         (["trainer.strategy=dpp"], ["trainer:", "dpp"]),
     ],
