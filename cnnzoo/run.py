@@ -1,8 +1,8 @@
-"""One run: a network, a data set and all settings composed into one training, tested and recorded.
+"""One run: a network, a data set and settings; trained, tested and recorded.
 
-python -m cnnzoo.run model=densenet optimizer=adam              one run; CIFAR-10 is the default data set
-python -m cnnzoo.run -m model=googlenet,resnet,densenet seed=1,2,3   a sweep
-python -m cnnzoo.run experiment=uvadlc/resnet                   a published row with its own settings
+python -m cnnzoo.run model=densenet dataset=mnist optimizer=adam
+python -m cnnzoo.run -m model=googlenet,resnet,densenet seed=1,2,3    a sweep
+python -m cnnzoo.run experiment=uvadlc/resnet    a published row, its own settings
 """
 
 import logging
@@ -22,6 +22,8 @@ from cnnzoo.results import run_folder as files
 from cnnzoo.results.provenance import changed_sources
 
 if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
+
     from cnnzoo.training.pruning import Pruning
 
 log = logging.getLogger("cnnzoo.run")
@@ -81,10 +83,18 @@ def run(config: Config, command: str | None = None, pruning: "Pruning | None" = 
 
 def train_and_test(config: Config, folder: Path, pruning: "Pruning | None" = None) -> dict[str, Any]:
     """The way of a run: data, network, training, test of the best checkpoint. Returns its status and metrics."""
-    import numpy as np  # torch and what comes with it are imported here, when a run really starts
+    from cnnzoo.training.loggers import open_loggers  # torch is imported here, when a run really starts
+
+    with open_loggers(config, folder) as loggers:
+        return _train_and_test(config, folder, loggers, pruning)
+
+
+def _train_and_test(config: Config, folder: Path, loggers: "list[Logger]", pruning: "Pruning | None") -> dict[str, Any]:
+    import numpy as np
     import pytorch_lightning as pl
 
     from cnnzoo.data.dataset import load_dataset
+    from cnnzoo.figures.tensorboard import log_result
     from cnnzoo.nn.build import build_model, input_shape
     from cnnzoo.nn.profile import profile
     from cnnzoo.nn.weights import load_initial_weights, load_weights
@@ -98,7 +108,7 @@ def train_and_test(config: Config, folder: Path, pruning: "Pruning | None" = Non
     if config.weights is not None:
         load_initial_weights(model, config)
     costs = profile(model, input_shape(config), config.dataset.num_classes)
-    trained = fit(model, dataset, config, folder, [pruning] if pruning else [])
+    trained = fit(model, dataset, config, folder, [pruning] if pruning else [], loggers)
     metrics = {
         "params": costs.trainable_params,
         "macs": costs.macs,
@@ -122,7 +132,7 @@ def train_and_test(config: Config, folder: Path, pruning: "Pruning | None" = Non
     check_evaluation(val, test, trained.rows[trained.best_epoch - 1], config)
     with atomic_path(folder / "predictions.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, logits=test.logits.numpy(), labels=test.labels.numpy())
-    return metrics | {
+    metrics |= {
         "status": "completed",
         "val_accuracy": val.accuracy if val else None,
         "val_loss": val.loss if val else None,
@@ -131,6 +141,8 @@ def train_and_test(config: Config, folder: Path, pruning: "Pruning | None" = Non
         **({"test_accuracy_tta": test_tta.accuracy} if test_tta else {}),
         "test_seconds": (test_tta or test).seconds,
     }
+    log_result(loggers, config, metrics, trained.rows[-1]["step"], test, dataset.classes)
+    return metrics
 
 
 def _explained(error: BaseException, config: Config, folder: Path) -> Exception:

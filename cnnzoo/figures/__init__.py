@@ -2,6 +2,7 @@
 
 python -m cnnzoo.figures data dataset=cifar10 augmentation=flip_crop
 python -m cnnzoo.figures data dataset=image_folder dataset.root=/path/to/folder formats=[png,pdf]
+python -m cnnzoo.figures model model=resnet dataset=cifar10 formats=[svg]
 python -m cnnzoo.figures run outputs/cifar10/resnet/seed42-...
 python -m cnnzoo.figures runs outputs
 """
@@ -14,6 +15,7 @@ from cnnzoo.errors import exit_code, nearest
 # Each is a module of this package with a function `main`.
 KINDS = {
     "data": "a data set: images, their augmentation, class balance, channel statistics",
+    "model": "a network: its blocks with output shapes, parameters and MACs, and what is in a block",
     "run": "one trained run: confusion, calibration, mistakes, filters, feature maps, Grad-CAM",
     "surface": "the loss around trained networks, along two random directions",
     "runs": "a sweep: learning curves, accuracy against cost, accuracy of each class",

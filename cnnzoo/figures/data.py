@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from cnnzoo.config import command
-from cnnzoo.config.schema import FiguresDataConfig
+from cnnzoo.config.schema import FiguresConfig
 from cnnzoo.console import set_up_logging
 
 
 @command("figures_data")
-def main(config: FiguresDataConfig) -> None:
+def main(config: FiguresConfig) -> None:
     set_up_logging()
     paths, statistics = draw(config)
     print("training images: pixels in 0..1, then normalised, all of them and one batch")
@@ -23,7 +23,7 @@ def main(config: FiguresDataConfig) -> None:
     print(*paths, sep="\n")
 
 
-def draw(config: FiguresDataConfig) -> tuple[list[Path], pd.DataFrame]:
+def draw(config: FiguresConfig) -> tuple[list[Path], pd.DataFrame]:
     """Write the figures `images`, `augmented`, `balance` and `channels` into the folder `out`.
 
     Returns:

@@ -9,7 +9,7 @@ Writes into DIR
     reliability   accuracy by confidence, with the expected calibration error
     gallery       test images: the first right ones, and the wrong ones that the network is surest of
     filters       of the first convolution
-    maps          what a layer makes of one image
+    maps          feature maps of a layer for one image
     grad_cam      where in an image the evidence for its class lies (Selvaraju et al. 2017, arxiv.org/abs/1610.02391)
 """
 
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from cnnzoo.arguments import Parser
 from cnnzoo.errors import UserError, exit_code, nearest
 from cnnzoo.figures import run_plots, style
 from cnnzoo.results.calibration import calibration
@@ -39,24 +40,28 @@ _EXPLAINED = 8  # images of Grad-CAM
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return exit_code(lambda: _run(_parser().parse_intermixed_args(argv)))
+    return exit_code(lambda: _run(parser().parse(argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cnnzoo figures run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parser() -> Parser:
+    parser = Parser("cnnzoo figures run", __doc__)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="folder of a finished run")
     add("--images", nargs="+", type=Path, metavar="FILE", help="for maps and grad_cam; default: test images")
     add(
         "--layer",
         metavar="NAME",
-        help="for maps and grad_cam; default: the last layer that keeps a place for each pixel",
+        help="for maps and grad_cam; default: the last layer whose output is still an image",
     )
     add("--out", type=Path, metavar="DIR", help="default: the folder figures of the run")
     add("--formats", default="png", metavar="A,B,…", help="png (the default), pdf, svg")
-    add("--trust", nargs="+", default=[], metavar="PACKAGE", help="packages that the run's network may be from")
+    add(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package of your own that the run's network may be imported from",
+    )
     return parser
 
 
@@ -120,7 +125,7 @@ def _known(predictions: list[Any]) -> tuple[Any, Any]:
 
 def _confusion(run: Path, accuracy: float | None, classes: Sequence[str], predictions: list[Any]) -> Figure:
     predictions += read_predictions(run, accuracy)
-    return run_plots.confusion(*predictions, classes)
+    return run_plots.confusion(predictions[0], predictions[1], classes)
 
 
 def _gallery(model: "TrainedModel", logits: Any, labels: Any, test: list[Any]) -> Figure:
@@ -174,7 +179,7 @@ def default_layer(model: "TrainedModel") -> str:
     _observe(model, _blank(model), lambda name, output: outputs.update({name: output}))
     found = [name for name, output in outputs.items() if _is_map(output)]
     if not found:
-        raise UserError("this network has no layer that keeps a place for each pixel.")
+        raise UserError("this network has no layer whose output is still an image.")
     return found[-1]
 
 
@@ -202,7 +207,7 @@ def _observe(model: "TrainedModel", images: "Tensor", see: Callable[[str, Any], 
     import torch
 
     hooks = [
-        module.register_forward_hook(lambda _, __, output, name=name: see(name, output))  # type: ignore[misc]
+        module.register_forward_hook(lambda _, __, output, name=name: see(name, output))
         for name, module in model.network.named_modules()
         if name
     ]

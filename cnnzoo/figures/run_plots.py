@@ -77,7 +77,7 @@ def confusion(logits: Array, labels: Array, classes: Sequence[str]) -> Figure:
     axes.set_ylabel("true class")
     bar = figure.colorbar(mesh, ax=axes, format=percent, fraction=0.04, pad=0.02)
     bar.set_label("share of the true class (%)")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     axes.set_title(
         f"test images, {percent(round(float((logits.argmax(axis=1) == labels).mean()), 4))} % right", loc="left"
     )
@@ -126,7 +126,7 @@ def gallery(images: Array, logits: Array, labels: Array, right: Array, wrong: Ar
     ]
     heights = [math.ceil(len(index) / columns) for _, index in parts]
     figure = Figure(figsize=(PAGE_WIDTH, 0.5 + 0.92 * sum(heights)), layout="constrained")
-    below = figure.subfigures(2, 1, height_ratios=[max(height, 0.3) for height in heights])
+    below: Any = figure.subfigures(2, 1, height_ratios=[max(height, 0.3) for height in heights])
     shares = np.exp(logits - logits.max(axis=1, keepdims=True).astype(float))
     shares /= shares.sum(axis=1, keepdims=True)
     start = 0

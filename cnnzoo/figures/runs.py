@@ -10,13 +10,13 @@ Writes, for each data set, DIR/<data set>/
 Reads plain files only: no torch.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from cnnzoo.arguments import Parser
 from cnnzoo.config import CONF_DIR
 from cnnzoo.errors import UserError, exit_code
 from cnnzoo.figures import style
@@ -30,7 +30,7 @@ from cnnzoo.text import clean
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code, 1 with a message on stderr if the user can put something right."""
-    arguments = _parser().parse_intermixed_args(argv)  # options may stand between folders and filters
+    arguments = parser().parse(argv)  # options may stand between folders and filters
 
     def work() -> None:
         for path in draw(arguments.where, arguments.out, arguments.formats.split(","), arguments.published):
@@ -39,10 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code(work)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cnnzoo figures runs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parser() -> Parser:
+    parser = Parser("cnnzoo figures runs", __doc__)
     add = parser.add_argument
     words = "folders that runs lie under, and filters: model, dataset, seed, device or any key of the configuration"
     add("where", nargs="+", metavar="FOLDER or KEY=VALUE[,VALUE…]", help=words)
@@ -76,6 +74,9 @@ def draw(where: Sequence[str], out: Path | None, formats: Sequence[str], publish
                 "class_accuracy": class_accuracy(members),
             }
             drawn = {name: figure for name, figure in figures.items() if figure is not None}
+            for figure in drawn.values():
+                figure.set_figheight(figure.get_figheight() + 0.2)
+                figure.suptitle(style.short(dataset, 60), fontsize=8, x=0.01, ha="left")
             folder = (out or Path(paths.outputs, "figures")) / style.folder_name(dataset)
             written += style.save(drawn, folder, formats)
     if not written:

@@ -63,17 +63,24 @@ def percent(share: float, position: object = None) -> str:
 
 
 def legend_below(figure: Figure, handles: Sequence[Line2D], notes: Sequence[str]) -> None:
-    """Add `notes` and a legend below all axes of a page-wide figure, which becomes as much higher as they need."""
+    """Add `notes` and a legend below all axes of a page-wide figure, which becomes as much higher as they need.
+
+    A long name continues in the next line, as what tells it from others may be at its end.
+    """
     title = textwrap.fill(clean(" ".join(notes)), 128)
     as_many_columns_as_fit = [(columns, 105) for columns in range(min(len(handles), 6), 0, -1)]
     for columns, length in [*as_many_columns_as_fit, (1, 50)]:
-        labels = [short(str(handle.get_label()), length) for handle in handles]
+        labels = [_wrapped(str(handle.get_label()), length) for handle in handles]
         legend = figure.legend(handles, labels, ncols=columns, loc="outside lower left", title=title, alignment="left")
         box = legend.get_window_extent()
         if box.width <= figure.bbox.width or length == 50:
             break
         legend.remove()
     figure.set_figheight(figure.get_figheight() + box.height / figure.dpi)
+
+
+def _wrapped(name: str, length: int) -> str:
+    return textwrap.fill(clean(name), length, max_lines=3, placeholder="…")
 
 
 def check_formats(formats: Sequence[str]) -> None:

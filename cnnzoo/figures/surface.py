@@ -1,4 +1,4 @@
-"""The loss around trained networks, along two random directions (Li et al. 2018, arxiv.org/abs/1712.09913).
+"""Draw the loss around trained networks, along two random directions (Li et al. 2018, arxiv.org/abs/1712.09913).
 
     python -m cnnzoo.figures surface outputs/cifar10/resnet56/seed42-... outputs/cifar10/plain56/seed42-...
     python -m cnnzoo.figures surface RUN --span 0.5 --steps 21 --images 1000
@@ -23,6 +23,7 @@ from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 from rich.progress import track
 
+from cnnzoo.arguments import Parser
 from cnnzoo.console import console
 from cnnzoo.errors import UserError, exit_code
 from cnnzoo.figures import style
@@ -39,23 +40,33 @@ Array = NDArray[np.float64]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     return exit_code(
-        lambda: _run(_parser().parse_args(argv)), "interrupted; the same command goes on with the losses that are left"
+        lambda: _run(parser().parse(argv)), "interrupted; the same command goes on with the losses that are left"
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cnnzoo figures surface", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parser() -> Parser:
+    parser = Parser("cnnzoo figures surface", __doc__)
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished runs")
-    add("--span", type=float, default=1.0, help="how far to go each way, in norms of the weights (default: 1)")
-    add("--steps", type=int, default=25, help="points along each direction (default: 25)")
-    add("--images", type=int, default=1000, help="training images whose loss is computed (default: 1000)")
-    add("--seed", type=int, default=0, help="of the directions (default: 0)")
+    add(
+        "--span",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="how far to go each way, in norms of the weights (default: 1)",
+    )
+    add("--steps", type=int, default=25, metavar="N", help="points along each direction (default: 25)")
+    add("--images", type=int, default=1000, metavar="N", help="training images whose loss is computed (default: 1000)")
+    add("--seed", type=int, default=0, metavar="N", help="of the random directions (default: 0)")
     add("--out", type=Path, metavar="DIR", help="default: the folder figures of the first run")
     add("--formats", default="png", metavar="A,B,…", help="png (the default), pdf, svg")
-    add("--trust", nargs="+", default=[], metavar="PACKAGE", help="packages that the runs' networks may be from")
+    add(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package of your own that the networks may be imported from",
+    )
     return parser
 
 
@@ -205,7 +216,7 @@ def draw(surfaces: Sequence[Array], names: Sequence[str], span: float) -> Figure
     panels[0].set_ylabel("second direction")
     bar = figure.colorbar(mesh, ax=panels, format=lambda value, _: f"{10**value:.3g}", fraction=0.05, pad=0.02)
     bar.set_label("loss (nats)")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure
 
 

@@ -228,8 +228,11 @@ def _settings(runs: pd.DataFrame) -> dict[str, Any]:
         key: [None if is_absent(v) or isinstance(v, list | dict) else v if _is_number(v) else as_text(v) for v in found]
         for key, found in values.items()
     }
-    texts = {key: ["–" if is_absent(v) else as_text(v) for v in found] for key, found in values.items()}
     distinct = {key: len({as_key(v) for v in found}) for key, found in values.items()}
+    texts = {}
+    for key, found in values.items():
+        short, exact = (["–" if is_absent(v) else as_text(v, digits) for v in found] for digits in (6, None))
+        texts[key] = short if len(set(short)) == distinct[key] else exact
     return {"keys": keys, "texts": texts, "values": plain, "distinct": distinct}
 
 

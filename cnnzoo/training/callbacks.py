@@ -149,12 +149,31 @@ def _cell(value: Any) -> str:
 
 
 def describe(row: Row, max_epochs: int | None) -> str:
-    """An epoch in one line."""
-    validation = "" if row["val_accuracy"] is None else f"  val {row['val_loss']:.4f} {100 * row['val_accuracy']:.2f} %"
+    """An epoch in one line, which fits 80 characters behind the time; `metrics.csv` has more."""
+    validation = "" if row["val_accuracy"] is None else f"  val {row['val_loss']:.3f} {100 * row['val_accuracy']:.2f} %"
     return (
-        f"epoch {row['epoch'] + 1}/{max_epochs}  train {row['train_loss']:.4f} {100 * row['train_accuracy']:.2f} %"
-        f"{validation}  {row['epoch_seconds']:.1f} s  {row['images_per_second']:.0f} images/s"
+        f"epoch {row['epoch'] + 1}/{max_epochs}  train {row['train_loss']:.3f} {100 * row['train_accuracy']:.2f} %"
+        f"{validation}  {row['images_per_second']:.0f} images/s"
     )
+
+
+class StepLoss(pl.Callback):
+    """Log the loss of single steps, `train_loss_step`, every `log_every_n_steps` of the trainer.
+
+    It is what the step minimises, losses of auxiliary heads included. Reading it waits for the device, so that only
+    every n-th step does; `LightningModule.log` would cost time in all of them.
+    """
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        every, batches = trainer.log_every_n_steps, trainer.accumulate_grad_batches  # type: ignore[attr-defined]
+        step = trainer.global_step - 1  # Lightning counts from 0
+        if not (trainer.loggers and every and step % every == 0 and (batch_idx + 1) % batches == 0):
+            return
+        loss = float(outputs["loss"]) * batches  # Lightning has divided it
+        for logger in trainer.loggers:
+            logger.log_metrics({"train_loss_step": loss}, step)
 
 
 class _Scoped(pl.Callback):

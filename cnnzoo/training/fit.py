@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from cnnzoo.config import Config, instantiate
@@ -19,7 +20,7 @@ from cnnzoo.data.loaders import DataModule, eval_loader
 from cnnzoo.errors import UserError
 from cnnzoo.io import writing
 from cnnzoo.nn.speed import speed_up
-from cnnzoo.training.callbacks import Compilation, LogFile, MetricsCsv, ProgressBar, Row, Throughput
+from cnnzoo.training.callbacks import Compilation, LogFile, MetricsCsv, ProgressBar, Row, StepLoss, Throughput
 from cnnzoo.training.checkpoints import (
     BEST,
     LAST,
@@ -41,8 +42,8 @@ from cnnzoo.training.devices import (
 )
 from cnnzoo.training.divergence import StopOnDivergence
 from cnnzoo.training.interruption import Interruption
-from cnnzoo.training.loggers import open_loggers
 from cnnzoo.training.losses import build_loss
+from cnnzoo.training.tensorboard import TensorBoard, TensorBoardContent
 from cnnzoo.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
@@ -70,11 +71,19 @@ class Fit:
     compiled: bool
 
 
-def fit(model: nn.Module, dataset: Dataset, config: Config, folder: Path, callbacks: Sequence[pl.Callback] = ()) -> Fit:
+def fit(
+    model: nn.Module,
+    dataset: Dataset,
+    config: Config,
+    folder: Path,
+    callbacks: Sequence[pl.Callback] = (),
+    loggers: Sequence[Logger] = (),
+) -> Fit:
     """Train `model`, from the last checkpoint in the run's `folder` if there is one.
 
     Args:
         callbacks: in addition to those of the configuration.
+        loggers: the open ones of the configuration.
 
     Raises:
         UserError: the settings cannot be met here, the checkpoint belongs to another run or is damaged, the loss
@@ -97,35 +106,36 @@ def fit(model: nn.Module, dataset: Dataset, config: Config, folder: Path, callba
     metrics = MetricsCsv(folder / "metrics.csv", throughput)
     interruption = Interruption()
     classifier = Classifier(model, config, build_loss(config, dataset.train.labels))
-    with open_loggers(config, folder) as loggers:
-        trainer = build_trainer(
-            config,
-            folder,
-            device=device,
-            precision=precision,
-            validates=validates,
-            callbacks=[
-                throughput,
+    trainer = build_trainer(
+        config,
+        folder,
+        device=device,
+        precision=precision,
+        validates=validates,
+        callbacks=[
+            throughput,
+            metrics,
+            StopOnDivergence(metrics),
+            LogFile(folder / "run.log"),
+            Compilation(config.trainer),
+            interruption,
+            Checkpoints(
+                checkpoints,
                 metrics,
-                StopOnDivergence(metrics),
-                LogFile(folder / "run.log"),
-                Compilation(config.trainer),
                 interruption,
-                Checkpoints(
-                    checkpoints,
-                    metrics,
-                    interruption,
-                    every_n_epochs=config.trainer.checkpoint_every_n_epochs,
-                    minutes=config.checkpoint_minutes,
-                ),
-                *_configured_callbacks(config),
-                *callbacks,
-                *([ProgressBar()] if config.trainer.progress_bar and console.is_terminal else []),
-            ],
-            loggers=loggers,
-        )
-        with interruption.handled(trainer):
-            trainer.fit(classifier, datamodule=DataModule(dataset, config), ckpt_path=checkpoint, weights_only=True)
+                every_n_epochs=config.trainer.checkpoint_every_n_epochs,
+                minutes=config.checkpoint_minutes,
+            ),
+            *_configured_callbacks(config),
+            *callbacks,
+            StepLoss(),
+            *(TensorBoardContent(logger) for logger in loggers if isinstance(logger, TensorBoard)),
+            *([ProgressBar()] if config.trainer.progress_bar and console.is_terminal else []),
+        ],
+        loggers=loggers,
+    )
+    with interruption.handled(trainer):
+        trainer.fit(classifier, datamodule=DataModule(dataset, config), ckpt_path=checkpoint, weights_only=True)
     # from the file, as where several processes train, this one has seen none of it
     last = read_checkpoint(checkpoints / LAST) if (checkpoints / LAST).is_file() else None
     metrics.rows = read_rows(last) if last else []

@@ -38,6 +38,13 @@ def test_files(sweep: Path, tmp_path: Path, call: Call) -> None:
     assert len(list((tmp_path / "pictures" / "cifar10").iterdir())) == 6, "nothing else is left there"
 
 
+def test_pictures_name_the_data_set(sweep: Path, tmp_path: Path, call: Call) -> None:
+    """A picture in a paper has lost its folder's name."""
+    call(sweep, "--formats", "svg")
+    titles = [(tmp_path / "pictures" / "cifar10" / f"{name}.svg").read_text() for name in NAMES]
+    assert all("<!-- cifar10 -->" in text or ">cifar10</text>" in text for text in titles)
+
+
 def test_a_folder_for_each_data_set(tmp_path: Path, write: Write, call: Call) -> None:
     write(tmp_path / "runs" / "a", "resnet", 1)
     write(tmp_path / "runs" / "b", "resnet", 1, dataset="mnist")

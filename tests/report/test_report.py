@@ -73,6 +73,18 @@ def test_what_a_run_lacks_is_said_once_for_all(tmp_path: Path) -> None:
     assert all(note.count("seed") == 6 for note in notes)
 
 
+def test_settings_are_no_longer_than_they_need_to_be(tmp_path: Path) -> None:
+    """A search draws rates of 17 digits; rates that six digits do not tell apart keep all of theirs."""
+    for lr in (0.0447314984304720, 0.1):
+        factories.write_completed(tmp_path / "search", "resnet", 1, 0.9, lr=lr)
+    page = write_report(tmp_path / "search", tmp_path / "report.html")
+    assert sorted(data_of(page)["settings"]["texts"]["optimizer.lr"]) == ["0.0447315", "0.1"]
+    for lr in (0.10000001, 0.10000002):
+        factories.write_completed(tmp_path / "close", "resnet", 1, 0.9, lr=lr)
+    page = write_report(tmp_path / "close", tmp_path / "report.html")
+    assert sorted(data_of(page)["settings"]["texts"]["optimizer.lr"]) == ["0.10000001", "0.10000002"]
+
+
 def test_many_runs_stay_small(tmp_path: Path) -> None:
     factories.write_many(tmp_path / "outputs", 200, seeds=5)
     for folder in (tmp_path / "outputs").iterdir():
@@ -140,16 +152,31 @@ def test_sorting_filtering_and_columns(page: Any) -> None:
     assert page.get_by_role("button", name="test %", exact=True).count() == 0
 
 
+def traces_of(page: Any, section: str) -> list[dict[str, Any]]:
+    """What a plot shows; it is drawn once it is near the window."""
+    page.locator(f"#{section} .plot").scroll_into_view_if_needed()
+    page.wait_for_function(f"document.querySelector('#{section} .plot').data")
+    found: list[dict[str, Any]] = page.evaluate(f"document.querySelector('#{section} .plot').data")
+    return found
+
+
 def test_rows_are_toggled_in_all_plots(page: Any) -> None:
     def lines(section: str) -> int:
-        return int(
-            page.evaluate(f"document.querySelector('#{section} .plot').data.filter(t => t.showlegend !== false).length")
-        )
+        traces = traces_of(page, section)
+        assert page.locator(f"#{section} .legend li").count() == sum(t.get("showlegend", True) for t in traces)
+        return sum(trace.get("showlegend", True) for trace in traces)
 
     assert (lines("curves"), lines("cost")) == (3, 3)
     page.locator("#table tbody input").first.uncheck()
     assert (lines("curves"), lines("cost")) == (2, 2)
-    page.get_by_label("Show").select_option("train_loss")
+    (others,) = (trace for trace in traces_of(page, "cost") if "text" in trace)
+    assert [text.partition(" ")[0] for text in others["text"]] == ["resnet"], "hovering names what is not ticked"
+    page.get_by_role("button", name="Plot none of these").click()
+    assert (lines("curves"), lines("cost")) == (0, 0)
+    page.get_by_label("Filter rows").fill("dense")
+    page.get_by_role("button", name="Plot all of these").click()
+    assert (lines("curves"), lines("cost")) == (1, 1)
+    page.locator("#curves select").last.select_option("train_loss")
     assert page.evaluate("document.querySelector('#curves .plot').layout.yaxis.title.text") == "training loss"
 
 
@@ -157,6 +184,107 @@ def test_nothing_overflows_on_a_phone_or_in_the_dark(page: Any) -> None:
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+def test_names_are_below_the_axes_on_a_phone(page: Any) -> None:
+    for section in ("curves", "cost"):
+        traces_of(page, section)
+        axes = page.locator(f"#{section} .plot .nsewdrag").first.bounding_box()
+        names = page.locator(f"#{section} .legend").bounding_box()
+        assert axes["height"] > 150
+        assert names["y"] > axes["y"] + axes["height"]
+
+
+def test_colours_can_be_seen_in_the_dark(page: Any) -> None:
+    """Each has a contrast of at least 3 to the page, as WCAG 2.2 asks of graphics."""
+
+    def luminance(text: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", text)[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    page.emulate_media(color_scheme="dark")
+    paper = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    shown = page.evaluate(
+        "data.colours.map((_, i) => { const e = document.createElement('i'); e.style.color = colour(i);"
+        " document.body.append(e); return getComputedStyle(e).color; })"
+    )
+    assert len(shown) == 10
+    assert min((luminance(text) + 0.05) / (paper + 0.05) for text in shown) >= 3
+
+
+@pytest.fixture
+def open_report(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """`open_report(folder)`: the report of the runs there, in a window of 1000 × 800."""
+    pages = []
+
+    def open_it(folder: Path) -> Any:
+        pages.append(browser.new_page(viewport={"width": 1000, "height": 800}))
+        pages[0].on("pageerror", lambda error: pytest.fail(str(error)))
+        pages[0].goto(write_report(folder, tmp_path / "report.html").as_uri())
+        pages[0].wait_for_selector("html[data-ready=true]")
+        return pages[0]
+
+    yield open_it
+    for page in pages:
+        page.close()
+
+
+def test_data_sets_are_plotted_one_at_a_time(open_report: Any, tmp_path: Path) -> None:
+    for dataset in ("cifar10", "svhn"):
+        for seed in (1, 2):
+            for number, model in enumerate(("resnet", "densenet")):
+                settings = factories.config(model, dataset, seed)
+                outcome = factories.result(settings, train_seconds=1000 * (number + 1), params=10 ** (5 + 2 * number))
+                factories.write_run(tmp_path / "runs" / f"{dataset}-{model}-{seed}", outcome)
+    page = open_report(tmp_path / "runs")
+    named = page.locator("#cost .legend li")
+    traces_of(page, "cost")
+    assert sorted(named.all_inner_texts()) == ["densenet, cifar10", "resnet, cifar10"]
+    page.locator("#cost").get_by_label("Data set").select_option("svhn")
+    assert sorted(named.all_inner_texts()) == ["densenet, svhn", "resnet, svhn"]
+    page.locator("#cost").get_by_label("Data set").select_option("")
+    assert named.count() == 4
+    layout = "document.querySelector('#cost .plot').layout.xaxis"
+    assert page.evaluate(f"[{layout}.type, {layout}.title.text]") == ["log", "parameters"]
+    ticks = [text for text in page.locator("#cost .xtick text").all_text_contents() if text]
+    assert {"100k", "1M", "10M"} <= set(ticks)
+    assert len(set(ticks)) == len(ticks)
+    page.locator("#cost select").last.select_option("train_seconds_mean")
+    assert page.evaluate(f"[{layout}.type, {layout}.title.text]") == ["linear", "training time (min)"]
+
+
+def test_two_hundred_rows_are_not_as_many_screens(open_report: Any, tmp_path: Path) -> None:
+    factories.write_many(tmp_path / "runs", 200, seeds=1)
+    page = open_report(tmp_path / "runs")
+    assert page.evaluate("document.documentElement.scrollHeight") < 8 * 800
+    assert len(names(page)) == 200
+    page.get_by_role("button", name="Plot all of these").click()
+    traces_of(page, "cost")
+    assert page.locator("#cost .legend li").last.inner_text() == "and 170 more, named where they are pointed at"
+
+
+def test_long_names_do_not_overflow_a_phone(open_report: Any, tmp_path: Path) -> None:
+    labels = np.arange(100) % 10
+    for lr in (0.0447314984304720, 0.1):
+        settings = factories.config("resnet", lr=lr)
+        settings["optimizer"] |= {"weight_decay": lr / 7, "momentum": 1 - lr / 3, "nesterov": lr > 0.05}
+        folder = factories.write_completed(tmp_path / "runs", "resnet", 1, 0.9, lr, config=settings)
+        factories.write_predictions(folder, labels < 9, labels)
+    page = open_report(tmp_path / "runs")
+    page.set_viewport_size({"width": 400, "height": 800})
+    traces_of(page, "classes")
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+def test_one_row(open_report: Any, tmp_path: Path) -> None:
+    factories.write_completed(tmp_path / "runs", "resnet", 1, 0.9)
+    page = open_report(tmp_path / "runs")
+    assert page.locator("#summary").inner_text() == "1 row, 1 run, on cifar10"
+    traces_of(page, "cost")
+    ticks = page.locator("#cost .xtick text").all_text_contents()
+    assert ticks
+    assert max(map(len, ticks)) <= 5
 
 
 def test_texts_of_files_are_texts(page: Any) -> None:

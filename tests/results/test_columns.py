@@ -88,3 +88,12 @@ def test_a_narrow_window_shows_the_most_important_columns(table: Table) -> None:
     assert sum(width for column, width in zip(columns, grid.widths, strict=True) if column in kept) <= 60
     assert {column.key for column in hidden} == {column.key for column in columns} - set(keys)
     assert fit(columns, grid, 10_000) == (columns, [])
+
+
+def test_accuracy_on_corrupted_images_is_shown_once_it_is_known(table: Table) -> None:
+    assert "corruption" not in [column.key for column in choose(None, table.rows, table.runs)]
+    table.rows.loc[table.rows["model"] == "vgg", "corruption_accuracy_mean"] = 0.7512
+    assert "corruption" in [column.key for column in choose(None, table.rows, table.runs)]
+    rows = order(table.rows, table.runs, "corruption")
+    shown = choose(["model", "corruption"], rows, table.runs)
+    assert as_grid(shown, rows).body[0] == ["vgg", "75.12"]

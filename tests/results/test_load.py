@@ -82,6 +82,31 @@ def test_a_run_is_a_row(tmp_path: Path) -> None:
     assert "config.seed" not in frame
 
 
+GOOD = '{"config_hash": "4711", "corruption_accuracy": 0.75}'
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (GOOD, 0.75),
+        (GOOD.replace("4711", "4712"), None),  # of another run
+        (GOOD.replace("0.75", "75.0"), None),
+        (GOOD.replace("0.75", "NaN"), None),
+        (GOOD.replace("0.75", '"0.75"'), None),
+        (GOOD[:-5], None),
+        ("[1]", None),
+        ("[" * 10_000, None),
+    ],
+)
+def test_accuracy_on_corrupted_images(content: str, expected: float | None, tmp_path: Path) -> None:
+    """A file beside the result adds a number, or nothing."""
+    folder = write_completed(tmp_path, "resnet", 1, 0.91, config_hash="4711")
+    (folder / "corruptions.json").write_text(content)
+    run = one(tmp_path)
+    assert (run.status, run.test_accuracy) == ("completed", 0.91)
+    assert (None if is_absent(run.corruption_accuracy) else run.corruption_accuracy) == expected
+
+
 def test_columns_of_numbers_have_types_of_numbers(runs: Path) -> None:
     write_completed(runs, "vgg", 1, 0.9, config=config("vgg") | {"new": {"section": 3}})
     frame = load_results(runs)

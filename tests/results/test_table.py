@@ -287,3 +287,18 @@ def test_any_result_leaves_its_neighbours_a_row(
         assert "\x1b" not in text
         if style == "json":
             json.loads(text, parse_constant=pytest.fail)
+
+
+def test_accuracy_on_corrupted_images(runs: Path) -> None:
+    assert not [note for note in notes_of(runs) if "corruption" in note]
+    for seed, accuracy in ((1, 0.7), (2, 0.8)):
+        folder = runs / "resnet-0.1" / f"seed{seed}"
+        config_hash = json.loads((folder / "result.json").read_text())["config_hash"]
+        content = {"config_hash": config_hash, "corruption_accuracy": accuracy}
+        (folder / "corruptions.json").write_text(json.dumps(content))
+    rows = rows_of(runs)
+    assert rows["resnet"]["corruption_accuracy_mean"] == pytest.approx(0.75)
+    assert is_absent(rows["densenet"]["corruption_accuracy_mean"])
+    assert [note for note in notes_of(runs) if "corruption" in note] == [
+        "resnet: corruption accuracy of 2 of 3 runs (evaluate computes it)"
+    ]

@@ -15,6 +15,7 @@ from cnnzoo.config import Config, compose
 from cnnzoo.data.dataset import Dataset, load_dataset
 from cnnzoo.nn.build import build_model
 from cnnzoo.training.fit import Fit, fit
+from cnnzoo.training.loggers import open_loggers
 
 TINY = (
     "dataset=digits",
@@ -97,7 +98,8 @@ def train(tmp_path: Path) -> Callable[..., Training]:
         dataset = digits(config.dataset.val_size)
         pl.seed_everything(config.seed, verbose=False)
         model = build_model(config)
-        result = fit(model, dataset, config, tmp_path / folder, callbacks)
+        with open_loggers(config, tmp_path / folder) as loggers:
+            result = fit(model, dataset, config, tmp_path / folder, callbacks, loggers)
         return Training(config, dataset, model, tmp_path / folder, result)
 
     return run

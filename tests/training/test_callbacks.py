@@ -19,7 +19,7 @@ from cnnzoo.data.loaders import eval_loader
 from cnnzoo.errors import UserError
 from cnnzoo.nn.build import build_model
 from cnnzoo.training import devices
-from cnnzoo.training.callbacks import COLUMNS
+from cnnzoo.training.callbacks import COLUMNS, describe
 
 Train = Callable[..., Any]
 
@@ -198,9 +198,17 @@ def test_compiled_network_trains_to_the_same_names(train: Train) -> None:
     assert compiled.weights().keys() == plain.weights().keys()
 
 
+def test_log_line_fits_a_terminal() -> None:
+    """80 characters with the time before it, of a long training that has learnt its images by heart on a GPU."""
+    row = {"train_loss": 0.0012, "train_accuracy": 1.0, "val_loss": 0.3456, "val_accuracy": 0.9184}
+    line = describe(row | {"epoch": 179, "images_per_second": 112_500.0}, 180)
+    assert line == "epoch 180/180  train 0.001 100.00 %  val 0.346 91.84 %  112500 images/s"
+    assert len(f"12:34:56 {line}") <= 80
+
+
 def test_log_line_of_an_epoch(train: Train, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         row = train().fit.rows[1]
-    assert f"epoch 2/2  train {row['train_loss']:.4f} {100 * row['train_accuracy']:.2f} %" in caplog.text
+    assert f"epoch 2/2  train {row['train_loss']:.3f} {100 * row['train_accuracy']:.2f} %" in caplog.text
     assert not math.isnan(row["train_loss"])
     assert tuple(row) == COLUMNS

@@ -33,6 +33,7 @@ def test_tensorboard_and_csv_at_once(train: Train) -> None:
         "epoch",
         "learning_rate",
         "train_loss",
+        "train_loss_step",
         "train_accuracy",
         "val_loss",
         "val_accuracy",
@@ -51,6 +52,32 @@ def test_graph_can_be_left_out(train: Train) -> None:
     events = EventAccumulator(str(result.folder / "tensorboard"))
     events.Reload()
     assert not events.Tags()["graph"]
+
+
+def test_a_resumed_run_drops_the_steps_that_it_repeats(interrupt_and_resume: Train) -> None:
+    """The run failed after step 14 (counted from 0), and goes on after its second epoch of six steps."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = interrupt_and_resume("logger=tensorboard", "trainer.max_epochs=3", "+trainer.extra.log_every_n_steps=1")
+    events = EventAccumulator(str(result.folder / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train_loss_step")] == list(range(18))
+    assert len(events.Images("train_images")) == 1
+
+
+def test_loss_of_a_step_is_that_of_all_its_batches(train: Train) -> None:
+    """With accumulated gradients Lightning divides each batch's loss; every third step of a batch is logged."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = train(
+        "logger=tensorboard", "trainer.accumulate_grad_batches=2", "+trainer.extra.log_every_n_steps=2",
+        "trainer.max_epochs=1", "optimizer.lr=0",
+    )  # fmt: skip
+    events = EventAccumulator(str(result.folder / "tensorboard"))
+    events.Reload()
+    found = events.Scalars("train_loss_step")
+    assert [event.step for event in found] == [0, 2]
+    assert found[0].value == pytest.approx(result.results[0]["train_loss"], rel=0.1)
 
 
 def test_no_logger_leaves_metrics_csv(train: Train) -> None:
