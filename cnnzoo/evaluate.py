@@ -3,12 +3,14 @@
 python -m cnnzoo.evaluate experiment=uvadlc/resnet weights=published
 python -m cnnzoo.evaluate model=densenet weights=path/to/file.ckpt format=json
 python -m cnnzoo.evaluate weights=outputs/cifar10/resnet/seed42-...
+python -m cnnzoo.evaluate weights=outputs/cifar10/resnet/seed42-... dataset.test=cifar10_c   # corrupted test images
 """
 
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
@@ -18,9 +20,17 @@ from cnnzoo.config import Config, command, config_hash
 from cnnzoo.config.schema import EvaluateConfig
 from cnnzoo.console import set_up_logging
 from cnnzoo.errors import UserError, nearest
+from cnnzoo.io import write_atomically
 from cnnzoo.results.received import received_config, relocated
-from cnnzoo.results.run_folder import published_metrics, to_json
+from cnnzoo.results.render import percent
+from cnnzoo.results.run_folder import CORRUPTIONS, now, published_metrics, read_result, to_json
 from cnnzoo.text import clean
+
+if TYPE_CHECKING:  # slow to import
+    import torch
+    from torch import nn
+
+    from cnnzoo.data.dataset import Dataset
 
 log = logging.getLogger("cnnzoo.evaluate")
 
@@ -43,22 +53,53 @@ def main(config: EvaluateConfig) -> None:
     result = evaluate_weights(config)
     if config.format == "json":
         print(to_json(result))
-        return
+    else:
+        _print_tables(result, config)
+    if folder and "corruptions" in result:
+        _keep_corruptions(folder, result)
+
+
+def _print_tables(result: dict[str, Any], config: Config) -> None:
     table = Table("split", "accuracy", "published", "loss", title=clean(f"{result['model']} on {result['dataset']}"))
+    corrupted: str | None = result.get("test")
     for split, suffix in (("val", ""), ("test", ""), ("test", "_tta")):
         accuracy = result.get(f"{split}_accuracy{suffix}")
         if accuracy is None:
             continue
         published = (result["published"] or {}).get(f"{split}_accuracy{suffix}")
         table.add_row(
-            f"{split}, {config.tta}" if suffix else split,
+            ", ".join(filter(None, (split, corrupted if split == "test" else None, config.tta if suffix else None))),
             f"{100 * accuracy:.2f} %",
             "–" if published is None else f"{100 * published:.2f} %",
             f"{result[f'{split}_loss{suffix}']:.4f}",
         )
     stdout = Console(markup=False, emoji=False)  # names are the user's
     stdout.print(table)
+    if "corruptions" in result:
+        stdout.print(_corruption_table(result["corruptions"], result["corruption_accuracy"]))
     stdout.print(clean(f"{result['params']:,} parameters; weights from {result['weights']}"), soft_wrap=True)
+
+
+def _corruption_table(accuracies: dict[str, list[float]], mean: float) -> Table:
+    count = len(next(iter(accuracies.values())))
+    table = Table("corruption", title="accuracy in %, by severity", show_footer=True)
+    for heading in (*map(str, range(1, count + 1)), "mean"):
+        table.add_column(heading, justify="right")
+    for name, values in accuracies.items():
+        table.add_row(name, *map(percent, (*values, fmean(values))))
+    table.columns[0].footer, table.columns[-1].footer = "mean", percent(mean)
+    return table
+
+
+def _keep_corruptions(folder: Path, result: dict[str, Any]) -> None:
+    """Write accuracies on corrupted test images beside the result that they are of, where `compare` finds them."""
+    finished = read_result(folder) or {}
+    if finished.get("status") != "completed" or Path(result["weights"]) != folder / "checkpoints" / "best.ckpt":
+        log.info("%s holds no result of these weights, so the accuracies are not kept there", folder)
+        return
+    kept = {"config_hash": finished.get("config_hash"), "evaluated": now()}
+    kept |= {key: result[key] for key in ("corruption_accuracy", "corruptions")}
+    write_atomically(folder / CORRUPTIONS, to_json(kept) + "\n")
 
 
 def evaluate_weights(config: Config) -> dict[str, Any]:
@@ -70,6 +111,7 @@ def evaluate_weights(config: Config) -> dict[str, Any]:
     Raises:
         UserError: weights or data cannot be had, do not fit, or would have run code that nobody here has named.
     """
+    from cnnzoo.data.corruptions import parse
     from cnnzoo.data.dataset import load_dataset
     from cnnzoo.nn.build import build_model
     from cnnzoo.nn.profile import count_parameters
@@ -81,12 +123,16 @@ def evaluate_weights(config: Config) -> dict[str, Any]:
     if folder := _folder_of_run(str(config.weights)):
         log.info("network and data as in %s/config.yaml", folder)
         trained, config = as_trained(config, folder)
+    every_corruption = config.dataset.test is not None and parse(config.dataset.test)[0] is None
+    if every_corruption:
+        config = replace(config, dataset=replace(config.dataset, test=None))
     path = find_weights(config)
     model = build_model(config)
     load_weights(model, path, config_hash(trained) if trained else None)
     dataset = load_dataset(config.dataset, config.trusted_packages)
-    val, test, test_tta = evaluate(model, dataset, config, training_device(config.trainer.accelerator))
-    result = {
+    device = training_device(config.trainer.accelerator)
+    val, test, test_tta = evaluate(model, dataset, config, device)
+    result: dict[str, Any] = {
         "model": config.name,
         "dataset": config.dataset.name,
         "val_accuracy": val.accuracy if val else None,
@@ -94,13 +140,38 @@ def evaluate_weights(config: Config) -> dict[str, Any]:
         "val_loss": val.loss if val else None,
         "test_loss": test.loss,
     }
+    if config.dataset.test is not None:
+        result["test"] = config.dataset.test
     if test_tta:
         result |= {"test_accuracy_tta": test_tta.accuracy, "test_loss_tta": test_tta.loss}
+    if every_corruption:
+        accuracies = _corruption_accuracies(model, dataset, config, device)
+        result["corruptions"] = accuracies
+        result["corruption_accuracy"] = fmean(fmean(values) for values in accuracies.values())
     return result | {
         "params": count_parameters(model),
         "weights": str(path),
         "published": published_metrics(config),
     }
+
+
+def _corruption_accuracies(
+    model: "nn.Module", dataset: "Dataset", config: Config, device: "torch.device"
+) -> dict[str, list[float]]:
+    """Return the accuracy of `model`, which is on `device`, at each severity of each corruption."""
+    from cnnzoo.data.corruptions import SEVERITIES
+    from cnnzoo.data.dataset import corrupted_tests
+    from cnnzoo.data.loaders import eval_loader
+    from cnnzoo.training.predict import predict
+
+    on_device = dataset.to(device)
+    accuracies = {}
+    for corruption, test in corrupted_tests(dataset, config.dataset):
+        log.info("%s", corruption)
+        found = predict(model, eval_loader(on_device, test.to(device), config))
+        right = found.logits.argmax(dim=1) == found.labels
+        accuracies[corruption] = right.view(SEVERITIES, -1).double().mean(dim=1).tolist()
+    return accuracies
 
 
 def _folder_of_run(weights: str) -> Path | None:
@@ -135,6 +206,7 @@ def as_trained(config: Config, folder: Path) -> tuple[Config, Config]:
         cache=config.dataset.cache or config.paths.data,
         resident=config.dataset.resident,
         workers=config.dataset.workers,
+        test=config.dataset.test or here.dataset.test,
     )
     return trained, replace(
         config,

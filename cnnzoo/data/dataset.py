@@ -2,8 +2,9 @@
 
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from cnnzoo.config.instantiate import instantiate
 from cnnzoo.config.schema import DatasetConfig
-from cnnzoo.data import memory
+from cnnzoo.data import corruptions, memory
 from cnnzoo.data.images import Images, Split, StreamedImages
 from cnnzoo.data.sources import Source
 from cnnzoo.data.splits import random_split_indices
@@ -108,6 +109,8 @@ def load_dataset(config: DatasetConfig, trusted_packages: Sequence[str] = ()) ->
             f"dataset.num_classes={config.num_classes}, but the data have {len(source.classes)} classes:"
             f" {', '.join(source.classes[:20])}."
         )
+    if config.test is not None:
+        source = corruptions.with_corrupted_test(source, config.test, _folder(config))
     for name, split in (("training", source.train), ("validation", source.val), ("test", source.test)):
         if split is not None:
             _check(name, split, config.num_classes)
@@ -126,6 +129,22 @@ def load_dataset(config: DatasetConfig, trusted_packages: Sequence[str] = ()) ->
         train, val = train[train_index], train[val_index]
     dataset = Dataset(train, val, test, source.classes, mean, std, config.resident, config.workers, digest)
     return dataset.read()
+
+
+def corrupted_tests(dataset: Dataset, config: DatasetConfig) -> Iterator[tuple[str, Split]]:
+    """Yield each corruption of the published mean, and the test images with it at all severities, the lowest first.
+
+    Raises:
+        UserError: their files are missing or damaged, or go with other test images.
+    """
+    for corruption in corruptions.CORRUPTIONS:
+        test = corruptions.read_corrupted(_folder(config), corruption, dataset.test.labels.cpu().numpy())
+        yield corruption, _with_channels(test, config.channels)
+
+
+def _folder(config: DatasetConfig) -> Path:
+    """Where standard sets lie, `paths.data`."""
+    return Path(config.cache or config.root or ".")
 
 
 def _check(name: str, split: Split, num_classes: int) -> None:

@@ -1,41 +1,20 @@
-"""A folder of the user's own images, one sub-folder a class; decoded once into a file of uint8 pixels."""
+"""A folder of the user's own images, one sub-folder a class."""
 
-import errno
-import glob
-import hashlib
-import json
 import logging
-import math
 import os
-import shutil
-import stat
-import time
-import zlib
-from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
+from PIL import Image
 
 from cnnzoo.config.folder_layout import class_folders, split_folders, subfolders
-from cnnzoo.console import console
-from cnnzoo.data import memory
-from cnnzoo.data.images import PixelFile, StreamedImages
+from cnnzoo.data.decoding import decode_once, divide
 from cnnzoo.data.sources import Source
-from cnnzoo.data.splits import stratified_split
 from cnnzoo.errors import UserError
-from cnnzoo.io import atomic_path, exclusive_lock
 
 log = logging.getLogger(__name__)
-
-_CHUNK_BYTES = 2**26  # of images in memory while a folder is decoded
 
 
 def image_folder(
@@ -68,27 +47,23 @@ def image_folder(
     folder = Path(root)
     classes = [entry.name for entry in class_folders(folder)]
     files = _list_images(folder, classes)
-    pixels, failures, crc = _load_pixels(folder, files, image_size, channels, Path(cache))
-    if failures:
-        _report_unreadable(files, failures, unreadable)
-    readable = np.array([index not in failures for index in range(len(files))])
-    splits, labels = (np.array([getattr(file, name) for file in files]) for name in ("split", "label"))
-    train, val, test = (np.flatnonzero(readable & (splits == name)) for name in ("train", "val", "test"))
-    generator = torch.Generator().manual_seed(split_seed)
-    if not len(test):
-        train, test = stratified_split(train, labels, classes, test_size, "dataset.source.test_size", generator)
-    if not len(val) and val_size:
-        train, val = stratified_split(train, labels, classes, val_size, "dataset.val_size", generator)
-    sizes = f"{len(train)} training, {len(val)} validation and {len(test)} test images"
-    log.info("%s: %d classes, %s", folder, len(classes), sizes)
-
-    def images(index: NDArray[np.int64]) -> StreamedImages:
-        return StreamedImages(pixels, torch.from_numpy(index), torch.from_numpy(labels[index]))
-
-    # Not the times of change, which a copy of the folder does not have.
-    names = [(str(file.path.relative_to(folder)), file.split, file.label) for file in files]
-    digest = hashlib.sha256(json.dumps([crc, sorted(failures), names]).encode()).hexdigest()
-    return Source(images(train), images(test), tuple(classes), val=images(val), digest=digest)
+    paths = [file.path for file in files]
+    states = [file.state for file in files]
+    decoded = decode_once(paths, folder.name, os.fsencode(folder), states, image_size, channels, Path(cache))
+    return divide(
+        decoded,
+        [file.split for file in files],
+        [file.label for file in files],
+        classes,
+        name=str(folder),
+        image_name=lambda index: str(paths[index]),
+        # Not the times of change, which a copy of the folder does not have.
+        contents=[(str(file.path.relative_to(folder)), file.split, file.label) for file in files],
+        test_size=test_size,
+        val_size=val_size,
+        split_seed=split_seed,
+        unreadable=unreadable,
+    )
 
 
 @dataclass(frozen=True)
@@ -204,155 +179,3 @@ def _files_below(folder: Path, excluded: Collection[str]) -> list[Path]:
 
     visit(str(folder), os.path.realpath(folder))
     return found
-
-
-def _load_pixels(
-    root: Path, files: Sequence[_File], image_size: int, channels: int, cache: Path
-) -> tuple[PixelFile | Tensor, dict[int, str], int]:
-    """All images, `[N, C, S, S] uint8`, from the cache or decoded; why some could not be, by their index; and a CRC."""
-    paths = [file.path for file in files]
-    listing = hashlib.sha256(json.dumps([file.state for file in files]).encode()).hexdigest()
-    folder_id = hashlib.sha256(os.fsencode(root)).hexdigest()[:10]
-    # One cache file for a folder and its settings: when the folder changes, it is replaced.
-    kept = cache.absolute() / ".cache" / f"{root.name}-{channels}x{image_size}-{folder_id}.npy"
-    shape = (len(files), channels, image_size, image_size)
-    try:
-        if cached := _read_cache(kept, listing):
-            return cached
-        with exclusive_lock(kept.with_suffix(".lock")):  # the jobs of a sweep wait until the first one has decoded
-            if cached := _read_cache(kept, listing):
-                return cached
-            start = time.perf_counter()
-            written = _write_cache(kept, listing, paths, shape)
-            log.info("%s: %d images decoded in %.1f s", root, len(files), time.perf_counter() - start)
-            return written
-    except OSError as error:
-        if not memory.has_room(size := math.prod(shape)):
-            raise UserError(
-                f"{len(files):,} images of {channels}×{image_size}×{image_size} take {size / 1e9:.1f} GB: more than"
-                f" half of the free memory, and {kept.parent} cannot take them either ({error.strerror}). Point"
-                " paths.data (or the environment variable CNNZOO_DATA) at a folder with room, or lower"
-                f" dataset.image_size={image_size} (half of it takes a quarter)."
-            ) from error
-        log.warning("%s cannot be kept (%s): the images will be decoded again next time", kept, error.strerror)
-    failures: dict[int, str] = {}
-    pixels = np.concatenate([*_decode_all(paths, shape, failures)])
-    return torch.from_numpy(pixels), failures, zlib.crc32(pixels.data)
-
-
-def _read_cache(kept: Path, listing: str) -> tuple[PixelFile, dict[int, str], int] | None:
-    """What `_write_cache` kept, or None where it is missing, damaged or of other files."""
-    try:
-        pixels = PixelFile(kept)
-        trailer = json.loads(pixels.trailer())
-        if trailer["listing"] != listing:
-            return None
-        # What fits in memory is read at every start anyway; a larger file is not read only to be checked.
-        if memory.has_room(pixels.nbytes) and pixels.crc() != trailer["crc"]:
-            raise ValueError("wrong checksum")
-        return pixels, {int(index): reason for index, reason in trailer["failures"].items()}, trailer["crc"]
-    except FileNotFoundError:
-        return None
-    except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s is damaged (%s): decoding again", kept, error)
-        kept.unlink()
-        return None
-
-
-def _write_cache(
-    kept: Path, listing: str, paths: Sequence[Path], shape: tuple[int, ...]
-) -> tuple[PixelFile, dict[int, str], int]:
-    """Decode into a `.npy` file with a trailer behind its array, which holds what `_read_cache` checks.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    for leftover in kept.parent.glob(f".{glob.escape(kept.name)}.*"):
-        leftover.unlink()  # of a process that was killed: whoever decodes holds the lock
-    free, size = shutil.disk_usage(kept.parent).free, math.prod(shape)
-    if size > free:
-        raise OSError(errno.ENOSPC, f"{free / 1e9:.1f} GB of disk are free")
-    failures: dict[int, str] = {}
-    crc = 0
-    with atomic_path(kept) as temporary, temporary.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for chunk in _decode_all(paths, shape, failures):
-            file.write(chunk.data)
-            crc = zlib.crc32(chunk.data, crc)
-        file.write(json.dumps({"listing": listing, "crc": crc, "failures": failures}).encode())
-    return PixelFile(kept), failures, crc
-
-
-def _decode_all(paths: Sequence[Path], shape: tuple[int, ...], failures: dict[int, str]) -> Iterator[NDArray[np.uint8]]:
-    """Yield all images in chunks `[n, C, S, S]`, black where a file cannot be read, with the reason in `failures`."""
-    _, channels, image_size, _ = shape
-    step = max(1, _CHUNK_BYTES // math.prod(shape[1:]))
-
-    def decode_into(pixels: NDArray[np.uint8], path: Path) -> str | None:
-        try:
-            pixels[:] = decode(path, image_size, channels)
-        except Exception as error:  # a damaged file can make a decoder raise anything
-            return decoding_failure(error)
-        return None
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Threads suffice, because PIL's decoders and resizing release the interpreter's lock.
-    with Progress(*columns, console=console, transient=True) as progress, ThreadPoolExecutor() as pool:
-        task = progress.add_task("decoding images", total=len(paths))
-        try:
-            for start in range(0, len(paths), step):
-                chunk = paths[start : start + step]
-                pixels = np.zeros((len(chunk), *shape[1:]), dtype=np.uint8)
-                for index, reason in enumerate(pool.map(decode_into, pixels, chunk), start):
-                    progress.advance(task)
-                    if reason is not None:
-                        failures[index] = reason
-                yield pixels
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def decoding_failure(error: Exception) -> str:
-    """Say in words why `decode` failed."""
-    if isinstance(error, UnidentifiedImageError):
-        return "not in a format that PIL reads"
-    return f"{type(error).__name__}: {error}"
-
-
-def decode(path: Path, image_size: int, channels: int) -> NDArray[np.uint8]:
-    """Read one image file as `[C, S, S]`: upright, the largest central square, scaled bilinearly with antialiasing.
-
-    Colour becomes grey, or grey colour, as PIL converts them; transparency is dropped. JPEGs much larger than
-    `image_size` are decoded at the smallest of the format's own scales (1/2, 1/4, 1/8) that leaves twice the size.
-
-    Raises:
-        Exception: whatever PIL raises where it cannot read the file.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe or device, which might never end
-        raise ValueError("not a regular file")
-    with Image.open(path) as opened:
-        opened.draft(None, (2 * image_size, 2 * image_size))
-        image = ImageOps.exif_transpose(opened)
-    if image.mode.startswith("I"):  # 16 bits, which PIL would cut off at 255
-        image = Image.fromarray(np.rint(np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("floating-point pixels, whose range is not known")
-    elif image.mode == "P":
-        image = image.convert("RGBA")  # a palette's transparency would raise a warning otherwise
-    image = image.convert("RGB" if channels == 3 else "L")
-    square = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(square).reshape(image_size, image_size, channels).transpose(2, 0, 1)
-
-
-def _report_unreadable(files: Sequence[_File], failures: dict[int, str], unreadable: str) -> None:
-    """List the files that cannot be read, as an error unless they are to be skipped."""
-    shown = [f"  {files[index].path}: {reason.splitlines()[0]}" for index, reason in [*failures.items()][:5]]
-    if len(failures) > len(shown):
-        shown.append(f"  … and {len(failures) - len(shown)} more")
-    listed = "\n".join(shown)
-    text = f"{len(failures)} of {len(files)} files cannot be read as images"
-    if unreadable == "refuse":
-        raise UserError(f"{text}; repair or remove them, or skip them: dataset.source.unreadable=skip\n{listed}")
-    log.warning("%s and are skipped:\n%s", text, listed)

@@ -168,6 +168,17 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config
     return lambda *overrides: compose([f"hydra.searchpath=[{tmp_path}/conf]", "dataset=own", *overrides])
 
 
+def test_keys_that_are_missing_are_named_together(own: Callable[..., Config], tmp_path: Path) -> None:
+    (tmp_path / "conf" / "dataset" / "own.yaml").write_text("defaults: [_base]\nname: own\n")
+    with pytest.raises(UserError) as error:
+        own()
+    missing = [f"dataset.{key}=…" for key in ("source", "channels", "num_classes", "image_size")]
+    assert str(error.value).startswith(f"{', '.join(missing)} are missing")
+    (tmp_path / "conf" / "dataset" / "own.yaml").write_text("name: own\n")
+    with pytest.raises(UserError, match=r"dataset.batch_size=….* starts with `defaults: \[_base\]`"):
+        own()
+
+
 def test_own_source_needs_five_keys(own: Callable[..., Config]) -> None:
     config = own("paths.data=/somewhere", "+dataset.source.sign=-")
     dataset = load_dataset(config.dataset)

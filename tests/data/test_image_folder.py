@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnzoo.config import Config, compose, config_hash, run_folder
-from cnnzoo.data import image_folder as module
+from cnnzoo.data import decoding as module
 from cnnzoo.data import memory
 from cnnzoo.data.dataset import Dataset, load_dataset
-from cnnzoo.data.image_folder import decode
+from cnnzoo.data.decoding import decode
 from cnnzoo.data.images import Split
 from cnnzoo.errors import UserError
 
@@ -495,6 +495,14 @@ def test_interrupted_decoding_leaves_no_cache(
     assert everything(data) == [*range(60)]
 
 
+def test_a_file_its_contents_and_an_opened_image_are_alike(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)).save(path)
+    expected = decode(path, 5, 3)
+    for encoded in (str(path), path.read_bytes(), Image.open(path)):
+        np.testing.assert_array_equal(decode(encoded, 5, 3), expected)
+
+
 # --- bad folders
 
 
@@ -554,6 +562,8 @@ def test_folders_that_are_no_data_set_are_refused_while_composing(tmp_path: Path
 
     root = f"dataset.root={tmp_path}/set"
     assert message().startswith("dataset.root=… is missing")
+    assert "dataset.root=FOLDER" in message("dataset.root=null")
+    assert "dataset.root=FOLDER" in message("dataset.root=")
     assert message(root).startswith(f"{root}: there is no such folder")
     (tmp_path / "set").mkdir()
     assert "no class folders" in message(root)
