@@ -6,7 +6,7 @@
     python -m cnnzoo.compare outputs --out report.html
     python -m cnnzoo.compare outputs --pivot dataset
     python -m cnnzoo.compare outputs --diff 'model=resnet optimizer.lr=0.1' 'model=resnet optimizer.lr=0.01'
-    python -m cnnzoo.compare outputs --status
+    python -m cnnzoo.compare outputs --status --watch
 
 All seeds of one configuration make one row. Reads plain files only: no torch. HTML is one page with everything: the
 table to sort and filter, tests, learning curves, accuracy against cost, classes and mistakes, settings, commands.
@@ -24,8 +24,9 @@ import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cnnzoo.arguments import Parser, one_of
 from cnnzoo.errors import UserError, exit_code
 from cnnzoo.io import write_atomically
 from cnnzoo.results import columns, render
@@ -39,24 +40,25 @@ from cnnzoo.results.table import INTERNAL, Table, build_table
 from cnnzoo.sweep.progress import unfinished_sweeps
 from cnnzoo.text import clean
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Output = tuple[list[dict[Any, Any]], list[render.Grid], list[str]]  # records for programs, tables for people, notes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code, 1 with a message on stderr if the user can put something right."""
-    return exit_code(lambda: _run(_parser().parse_intermixed_args(argv)))  # options may stand between the others
+    return exit_code(lambda: _run(parser().parse(argv)))  # options may stand between the others
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cnnzoo compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parser() -> Parser:
+    parser = Parser("cnnzoo compare", __doc__)
     filters = "filters: model, dataset, seed, status, device or any key of the configuration"
     names = f"{', '.join(columns.COLUMNS)}, or keys of the configuration; {columns.ALL}: every one of these"
     differ = "settings that differ between two rows (label or filters) or runs"
     add = parser.add_argument
     add("where", nargs="*", metavar="FOLDER or KEY=VALUE[,VALUE…]", help=f"folders that runs lie under, and {filters}")
-    add("--format", choices=render.FORMATS, help="default: by the suffix of --out, else a table")
+    add("--format", **one_of(render.FORMATS), help="default: by the suffix of --out, else a table")
     add("--out", type=Path, metavar="FILE", help="write there instead of on stdout")
     add("--columns", metavar="A,B,…", help=names)
     add("--sort", metavar="COLUMN", help="accuracy and speed from the highest, others from the smallest")
@@ -64,9 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--transpose", action="store_true", help="networks side by side")
     add("--tests", action="store_true", help="is a difference more than chance? every pair is tested")
     add = parser.add_mutually_exclusive_group().add_argument
-    add("--pivot", choices=["dataset"], help="networks × data sets")
+    add("--pivot", **one_of(["dataset"]), help="networks × data sets")
     add("--diff", nargs=2, metavar=("A", "B"), help=differ)
     add("--status", action="store_true", help="which runs are done, running, failed or unfinished, and what is left")
+    parser.add_argument("--watch", action="store_true", help="with --status: redraw it until Ctrl-C")
     return parser
 
 
@@ -82,6 +85,8 @@ def _run(arguments: argparse.Namespace) -> None:
     for option in ("pivot", "diff", "status"):
         if getattr(arguments, option) and (arguments.tests or arguments.columns):
             raise UserError(f"--{option}: a table of its own; leave out --{'tests' if arguments.tests else 'columns'}.")
+    if arguments.watch:
+        return _watch(arguments, style)
     on_terminal = style is None and sys.stdout.isatty()
     folders, runs = find_runs(arguments.where or [name for name in arguments.diff or () if Path(name).is_dir()])
     if arguments.status:
@@ -93,7 +98,8 @@ def _run(arguments: argparse.Namespace) -> None:
             raise UserError("\n  ".join([f"{', '.join(folders)}: no completed run to compare.", *table.notes]))
         if style == "html" and not (arguments.diff or arguments.pivot or arguments.transpose):
             return _write(_report(table, arguments), out)
-        records, grids, notes = _table(table, arguments, shutil.get_terminal_size().columns if on_terminal else None)
+        width = shutil.get_terminal_size().columns if on_terminal else render.LATEX_WIDTH if style == "tex" else None
+        records, grids, notes = _table(table, arguments, width)
     if arguments.transpose and grids:
         grids[0] = grids[0].transposed()
     if on_terminal:
@@ -104,6 +110,19 @@ def _run(arguments: argparse.Namespace) -> None:
     else:
         text = {"tex": render.latex, "html": render.page}.get(style, render.markdown)(grids, notes)
     _write(text, out)
+
+
+def _watch(arguments: argparse.Namespace, style: str | None) -> None:
+    from cnnzoo.results.watch import watch
+
+    if not arguments.status or style is not None or arguments.transpose:
+        raise UserError("--watch: goes with --status, folders and filters alone.")
+
+    def look() -> "tuple[pd.DataFrame, list[str]]":
+        folders, runs = find_runs(arguments.where)
+        return runs, [line for folder in folders for line in unfinished_sweeps(Path(folder))]
+
+    watch(look)
 
 
 def _write(text: str, out: Path | None) -> None:
@@ -137,7 +156,7 @@ def _names(arguments: argparse.Namespace) -> list[str] | None:
 
 
 def _table(table: Table, arguments: argparse.Namespace, width: int | None) -> Output:
-    """The table that was asked for. `width` is that of the terminal, if there is one."""
+    """The table that was asked for. `width`: characters that there is room for, if there is a limit."""
     if arguments.diff:
         records, grid, notes = diff(arguments.diff, table)
         return records, [grid], notes

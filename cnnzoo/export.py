@@ -1,4 +1,4 @@
-"""A trained run for other programs.
+"""Write a trained run in a format of other programs.
 
     python -m cnnzoo.export outputs/cifar10/resnet/seed42-... --format onnx
     python -m cnnzoo.export RUN --format safetensors --out resnet/
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnzoo import __version__
+from cnnzoo.arguments import Parser, one_of
 from cnnzoo.console import set_up_logging
 from cnnzoo.errors import UserError, exit_code
 from cnnzoo.results.model_card import model_card
@@ -44,17 +45,25 @@ Reader = Callable[["Tensor"], "Tensor"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cnnzoo export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="folder of a finished run")
-    add("--format", choices=FORMATS, required=True)
-    add("--out", type=Path, metavar="FOLDER", help="default: the folder export/ of the run")
-    add("--trust", nargs="+", default=[], metavar="PACKAGE", help="packages that the run's network may be from")
-    arguments = parser.parse_args(argv)
+    arguments = parser().parse(argv)
     set_up_logging()
     return exit_code(lambda: _run(arguments))
+
+
+def parser() -> Parser:
+    parser = Parser("cnnzoo export", __doc__)
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="folder of a finished run")
+    add("--format", **one_of(FORMATS), required=True)
+    add("--out", type=Path, metavar="FOLDER", help="default: the folder export/ of the run")
+    add(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package of your own that the run's network may be imported from",
+    )
+    return parser
 
 
 def _run(arguments: argparse.Namespace) -> None:

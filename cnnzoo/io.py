@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import math
 import os
 import re
@@ -15,6 +14,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cnnzoo.errors import UserError
+
+try:
+    import fcntl
+except ImportError as error:
+    raise UserError(
+        "cnnzoo runs on Linux and macOS: its runs are locked by fcntl, which Windows does not have. There it runs in"
+        " the Windows Subsystem for Linux."
+    ) from error
 
 
 class WriteError(UserError, OSError):

@@ -1,4 +1,4 @@
-"""Classes of image files, by a trained run.
+"""Predict the classes of image files with a trained run.
 
     python -m cnnzoo.predict outputs/cifar10/resnet/seed42-... photo.jpg more_photos/
     python -m cnnzoo.predict RUN photo.jpg --top 3 --format json --out predictions.json
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import track
 
+from cnnzoo.arguments import Parser, one_of
 from cnnzoo.console import console
 from cnnzoo.errors import UserError, exit_code
 from cnnzoo.io import write_atomically
@@ -33,13 +34,11 @@ _BATCH_SIZE = 128
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return exit_code(lambda: _run(_parser().parse_intermixed_args(argv)))
+    return exit_code(lambda: _run(parser().parse(argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cnnzoo predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parser() -> Parser:
+    parser = Parser("cnnzoo predict", __doc__)
     add = parser.add_argument
     add("run", metavar="RUN", help="folder of a finished run")
     add("files", nargs="*", type=Path, metavar="FILE", help="image files, and folders of them")
@@ -48,12 +47,22 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=5,
         metavar="N",
-        help="this many classes an image (default: 5)",
+        help="how many classes to list for each image (default: 5)",
     )
-    add("--format", choices=FORMATS, help="default: by the suffix of --out, else a table")
+    add("--format", **one_of(FORMATS), help="default: by the suffix of --out, else a table")
     add("--out", type=Path, metavar="FILE", help="write there instead of on stdout")
-    add("--trust", nargs="+", default=[], metavar="PACKAGE", help="packages that the run's network may be from")
-    add("--demo", action="store_true", help="a page to drop images on, on this machine alone (needs gradio)")
+    add(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package of your own that the run's network may be imported from",
+    )
+    add(
+        "--demo",
+        action="store_true",
+        help="a page to drop images on, on this machine alone: pip install 'cnnzoo[demo]'",
+    )
     return parser
 
 
@@ -109,7 +118,7 @@ def predict_files(
     """
     import torch
 
-    from cnnzoo.data.image_folder import decoding_failure
+    from cnnzoo.data.decoding import decoding_failure
     from cnnzoo.training.devices import training_device
 
     device = training_device("auto")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cnnzoo.config import Config, config_hash
 from cnnzoo.data.augment import crop_and_resize, full_image_crops
 from cnnzoo.data.dataset import load_dataset
-from cnnzoo.data.image_folder import decode
+from cnnzoo.data.decoding import decode
 from cnnzoo.errors import UserError
 from cnnzoo.nn.build import build_model
 from cnnzoo.nn.weights import load_weights

@@ -33,7 +33,7 @@ from cnnzoo.bench.context import Context
 from cnnzoo.bench.interleave import run_interleaved, section
 from cnnzoo.config.schema import BenchConfig
 from cnnzoo.data.batches import BatchLoader
-from cnnzoo.data.image_folder import decode
+from cnnzoo.data.decoding import decode
 from cnnzoo.data.images import PixelFile, Split, StreamedImages
 from cnnzoo.data.loaders import train_loader
 from cnnzoo.training.devices import synchronize

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import os
+import re
 import shlex
 import sys
 import textwrap
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -20,7 +22,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnzoo.config.compose import CONF_DIR, to_config
-from cnnzoo.config.hydra_errors import explain
+from cnnzoo.config.hydra_errors import choices, explain
 from cnnzoo.errors import UserError, exit_code, is_of_stream
 from cnnzoo.text import clean_lines
 
@@ -68,7 +70,7 @@ def command(
         def work() -> int:
             failures.clear()
             if {"--help", "-h"} & set(sys.argv[1:]):
-                print(_help(task))
+                print(_help(task, config_name))
                 return 0
             try:
                 with _exceptions_from_hydra(), warnings.catch_warnings():
@@ -91,22 +93,54 @@ def command(
     return decorate
 
 
-def _help(task: Callable[[Any], object]) -> str:
-    """What a command does, and the groups with their choices. Hydra's own help takes a second to list them."""
-    lines = []
-    for group in sorted(folder for folder in CONF_DIR.iterdir() if folder.is_dir() and folder.name != "hydra"):
-        choices = sorted(str(file.relative_to(group).with_suffix("")) for file in group.rglob("[!_]*.yaml"))
-        start = f"  {group.name}="
-        lines += textwrap.wrap(", ".join(choices), 100, initial_indent=start, subsequent_indent=" " * len(start))
+_KEYS = """\
+  seed=1                      initial weights, order of the images, augmentation
+  trainer.max_epochs=30       length of the training
+  optimizer.lr=0.01           learning rate; also optimizer.weight_decay
+  dataset.batch_size=64       images of a step
+  dataset.val_size=0.1        held out for validation: a share, or a number
+  image_size=64               pixels at which images enter the network
+  model.KEY=VALUE             any argument of the network's constructor
+  weights=FILE|RUN|published  weights to start from; also pretrained
+  trainer.precision=32-true   full precision; auto: what the device is best at
+  name=NAME                   the row's name in tables
+  rerun=true                  train again what is finished
+  paths.outputs=FOLDER        where runs lie; also CNNZOO_OUTPUTS
+"""
+_WIDTH = 80
+
+
+def _help(task: Callable[[Any], object], config_name: str) -> str:
+    """What a command does, its groups with their choices, and the keys that are set most, on one screen.
+
+    Hydra's own help takes a second to list the choices.
+    """
+    defaults = [entry for entry in _read_yaml("base")["defaults"] if isinstance(entry, dict)]
+    groups = []
+    for group, default in (item for entry in defaults for item in entry.items()):
+        names = sorted(choices(CONF_DIR / group), key=lambda name: name != default)  # the default first
+        if names and names != [default]:
+            text = " ".join([f"{names[0]}*" if names[0] == default else names[0], *names[1:]])
+            groups += textwrap.wrap(f"{f'  {group}=':15}{text}", _WIDTH, subsequent_indent=" " * 15)
+    own = _read_yaml(config_name).keys() - {"defaults", "hydra"}
+    comments = re.findall(r"^(\w+: .*?) +# (.*)", (CONF_DIR / f"{config_name}.yaml").read_text(), re.MULTILINE)
+    keys = [f"  {value.replace(': ', '='):26}  {text}" for value, text in comments if value.partition(":")[0] in own]
     return "\n".join(
         (
             inspect.cleandoc(sys.modules[task.__module__].__doc__ or ""),
-            "\nGROUP=CHOICE:",
-            *lines,
-            "\nKEY=VALUE sets any value: --cfg job shows all of them and runs nothing. -m runs every combination of",
-            "the values in KEY=VALUE,VALUE. --hydra-help has Hydra's own options.",
+            "\nGROUP=CHOICE (*: the default; cnnzoo list models|datasets|experiments has more)",
+            *groups,
+            "\nKEY=VALUE (--cfg job shows all of them and runs nothing)",
+            *(line for key in keys for line in textwrap.wrap(key, _WIDTH, subsequent_indent=" " * 30)),
+            _KEYS,
+            "-m runs every combination of the values in KEY=VALUE,VALUE. --config-dir FOLDER",
+            "adds YAML files of your own. --hydra-help has Hydra's own options.",
         )
     )
+
+
+def _read_yaml(name: str) -> dict[str, Any]:
+    return dict(yaml.safe_load((CONF_DIR / f"{name}.yaml").read_text()))
 
 
 _FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as the user set it, before the next function does
@@ -143,6 +177,12 @@ def command_line(overrides: Sequence[str] | None = None) -> str:
     """
     words = sys.argv[1:] if overrides is None else [*_options(sys.argv[1:]), *overrides]
     return f"{_program()} {shlex.join(words)}"
+
+
+def command_of(verb: str, *words: str) -> str:
+    """The command line of another verb, called as `run` was here."""
+    program = _program()
+    return f"{program.removesuffix('run') if program.endswith('run') else 'cnnzoo '}{verb} {shlex.join(words)}"
 
 
 def _program() -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -84,6 +84,7 @@ def to_config(cfg: DictConfig, hydra_config: Any = None) -> Config:
             cfg.name = str(cfg.model._target_).rpartition(".")[2] if "model._target_" in keys else choices.model
         if cfg.published and (cfg.published.model, cfg.published.dataset) != (choices.model, choices.dataset):
             cfg.published = None  # these figures are of another network or data set
+    _refuse_missing_values(cfg)
     _refuse_unknown_keys(OmegaConf.get_type(cfg), cfg)
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, Config)
@@ -106,6 +107,28 @@ def _refuse_unknown_keys(kind: Any, node: Any, section: str = "") -> None:
             types = [known[key], *get_args(known[key])]  # of an optional section
             for each in types:
                 _refuse_unknown_keys(each, node[key], f"{section}{key}.")
+
+
+def _refuse_missing_values(cfg: DictConfig) -> None:
+    """Name all values that are missing, together; OmegaConf names the first that something asks for."""
+    missing = list(_missing_values(cfg))
+    if not missing:
+        return
+    message = f"{'=…, '.join(missing)}=… {'are' if missing[1:] else 'is'} missing: no file has a value."
+    if sum(key.startswith("dataset.") for key in missing) > 1:
+        message += (
+            " The file of a data set starts with `defaults: [_base]`, which has most of them, and sets name, source,"
+            " channels, num_classes and image_size."
+        )
+    raise UserError(f"{message} On the command line: {missing[0]}=VALUE.")
+
+
+def _missing_values(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in map(str, node):
+        if OmegaConf.is_missing(node, key):
+            yield f"{prefix}{key}"
+        elif not OmegaConf.is_interpolation(node, key) and isinstance(node[key], DictConfig):
+            yield from _missing_values(node[key], f"{prefix}{key}.")
 
 
 def from_dict(kind: type[Any], values: Mapping[str, Any]) -> Any:

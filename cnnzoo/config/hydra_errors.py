@@ -82,23 +82,28 @@ def _no_override(text: str) -> str:
     )
 
 
+def choices(group: Path) -> list[str]:
+    """The choices of a group, from its folder of YAML files; those in a folder as `folder/choice`."""
+    return sorted(str(file.relative_to(group).with_suffix("")) for file in group.rglob("[!_]*.yaml"))
+
+
 def _no_such_choice(error: MissingConfigException, conf_dir: Path) -> str:
     missing = str(error.missing_cfg_file)
     group, _, choice = missing.partition("/")
-    # Choices in folders are written `folder/choice`; Hydra's own groups have folders in their names instead.
+    # Hydra's own groups have folders in their names.
     folder = conf_dir / group
-    choices = sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("[!_]*.yaml"))
+    known = choices(folder)
     if group == "hydra":
         group, _, choice = missing.rpartition("/")
-        choices = list(error.options or [])
+        known = list(error.options or [])
     if not group or not folder.is_dir():
         return str(error).strip()
-    listed = f" Choices: {', '.join(choices)}." if choices else ""
+    listed = f" Choices: {', '.join(known)}." if known else ""
     inner, _, inner_choice = choice.partition("/")
     if inner_choice and (conf_dir / inner).is_dir():  # of a defaults list
         listed = f" To choose from the group {inner}, a file's defaults list has `override /{inner}: {inner_choice}`."
         return f"{group}={choice}: no such choice.{listed}"
-    return f"{group}={choice}: no such choice.{nearest(choice, choices)}{listed}"
+    return f"{group}={choice}: no such choice.{nearest(choice, known)}{listed}"
 
 
 def _wrong_type(error: ValidationError) -> str:

@@ -32,7 +32,14 @@ _OURS = ("_target_", "_args_", "_partial_", "_convert_", "_recursive_")
 # What cnnzoo is built on: to import these runs nobody else's code.
 _KNOWN = ("cnnzoo", "torch", "torchvision", "timm", "pytorch_lightning", "optuna")
 # Modules of theirs with functions that make what a configuration asks for; no function of any other is called.
-_FUNCTIONS = ("cnnzoo.models", "cnnzoo.data", "timm.models", "timm.optim", "torchvision.models")
+_FUNCTIONS = (
+    "cnnzoo.models",
+    "cnnzoo.data",
+    "cnnzoo.training.schedules",
+    "timm.models",
+    "timm.optim",
+    "torchvision.models",
+)
 # Functions that return networks without an annotation.
 _FACTORIES = ("timm.create_model", "torchvision.models.get_model")
 # Arguments of timm's functions that read a file or an address: `weights` does that for every network, and checks it.
@@ -67,6 +74,7 @@ def instantiate(
         section: the section's dotted name, for messages.
         node: resolved, in plain containers.
         offered: arguments that the target gets if it has parameters of these names and the section does not set them.
+            The section may repeat them: a target without such parameters goes without.
         trusted_packages: packages that the user has named, whose functions need no return annotation.
 
     Raises:
@@ -224,8 +232,10 @@ def _call(
         raise UserError(f"{section}.{odd[0]}: expected a name; the arguments of {node['_target_']} have names.")
     kwargs = {key: made(f"{section}.{key}", value) for key, value in node.items() if key not in _OURS}
     args = [*args, *made(f"{section}._args_", _args(node))]
+    if (parameters := _parameters(function)) is not None and not _is_open_ended(parameters):
+        kwargs = {key: value for key, value in kwargs.items() if key in parameters or offered.get(key) != value}
     _check_arguments(function, section, node, args, kwargs, offered)
-    if (parameters := _parameters(function)) is not None:
+    if parameters is not None:
         kwargs |= {key: value for key, value in offered.items() if key in parameters and key not in kwargs}
     if node.get("_partial_"):
         return functools.partial(function, *args, **kwargs)
@@ -256,7 +266,7 @@ def _check_arguments(
             " weights=FILE starts a training from a file's weights, and checks them."
         )
     named = [key for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    open_ended = _is_open_ended(parameters)
     for key, value in kwargs.items():
         if key not in named and not open_ended:
             raise UserError(
@@ -339,6 +349,11 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
         return inspect.signature(function).parameters
     except (TypeError, ValueError):  # built in, without a signature
         return None
+
+
+def _is_open_ended(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether there is a `**kwargs`."""
+    return any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

@@ -26,8 +26,8 @@ class Range(NamedTuple):
 _COUNT = Range(1, whole=True)
 _SHARE = Range(0, 1)
 
-# By the arguments' names. They hold for classes of cnnzoo, torch and Lightning and functions; a class of the user's may mean
-# something else by all but those in _EVERYWHERE.
+# By the arguments' names, of classes and functions of cnnzoo, torch and Lightning; one of the user's may mean something
+# else by all but those in _EVERYWHERE.
 MODEL = {
     **dict.fromkeys(("in_channels", "num_classes", "image_size", "growth_rate", "bn_size", "cardinality"), _COUNT),
     **dict.fromkeys(("blocks_per_group", "layers_per_block", "widths", "residual", "inner", "dense"), _COUNT),

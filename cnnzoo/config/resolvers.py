@@ -1,21 +1,25 @@
 """What YAML files can ask for, as `${cnnzoo.NAME:…}`; found without torch.
 
 `nothing:`, an empty section, whatever else files put into it; `abspath:PATH`, `basename:PATH`; `class_count:FOLDER`,
-the classes of a folder of images; `cuda_devices:DEFAULT`, their number; and what a run asks of a cluster:
+the classes of a folder of images; `huggingface_path:PATH` and `huggingface_classes:SOURCE`, of a data set in that
+format; `cuda_devices:DEFAULT`, their number; and what a run asks of a cluster:
 `gpus_per_run:`, 1 where there is a CUDA device, else 0, and `cpus_per_run:`, 1 where there is one, else every core.
 With all cores a run's sums are the same ones, to the last bit, whichever launcher it comes through.
 """
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from cnnzoo.config import huggingface
 from cnnzoo.config.folder_layout import class_folders
+from cnnzoo.errors import UserError
 
 
 def register() -> None:
@@ -25,6 +29,8 @@ def register() -> None:
         "abspath": _abspath,
         "basename": lambda path: Path(_abspath(path)).name,
         "class_count": lambda path: len(class_folders(Path(_abspath(path)))),
+        "huggingface_path": huggingface.location,
+        "huggingface_classes": _huggingface_classes,
         "cuda_devices": lambda default: len(cuda_devices()) or default,
         "gpus_per_run": lambda: min(1, len(cuda_devices())),
         "cpus_per_run": _cpus_per_run,
@@ -33,8 +39,15 @@ def register() -> None:
         OmegaConf.register_new_resolver(f"cnnzoo.{name}", function, replace=True)
 
 
-def _abspath(path: str) -> str:
+def _abspath(path: str | None) -> str:
+    if not path:
+        raise UserError("The path of a folder is empty: expected one, such as dataset.root=FOLDER.")
     return str(Path(path).expanduser().absolute())
+
+
+def _huggingface_classes(source: Mapping[str, Any]) -> int:
+    names = signature(huggingface.read).parameters
+    return len(huggingface.read(**{name: source[name] for name in names}).classes)
 
 
 def _cpus_per_run() -> int:

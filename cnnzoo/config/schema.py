@@ -100,6 +100,8 @@ class DatasetConfig:
     eval_batch_size: null: what suits the device.
     resident: keep the images in memory (true), read them batch by batch (false), or by the memory that is free (auto).
     workers: threads that read ahead when images are not in memory.
+    path, config, image_column, label_column: of a source that has arguments of these names, where they are identity.
+    test: another test split, such as `cifar10_c/fog/3`: see `cnnzoo.data.corruptions`.
     """
 
     name: str = MISSING
@@ -118,9 +120,20 @@ class DatasetConfig:
     resident: Any = field(default=MISSING, metadata=NOT_IDENTITY)
     workers: int = field(default=MISSING, metadata=NOT_IDENTITY)
     cache: str | None = field(default=None, metadata=NOT_IDENTITY)
+    path: str | None = field(default=None, metadata=NOT_IDENTITY)
+    config: str | None = field(default=None, metadata=NOT_IDENTITY)
+    image_column: str | None = field(default=None, metadata=NOT_IDENTITY)
+    label_column: str | None = field(default=None, metadata=NOT_IDENTITY)
+    test: str | None = None
 
     def __post_init__(self) -> None:
         _file_name("dataset.name", self.name, " dataset.name=NAME sets it.")
+        for key in ("path", "config", "image_column", "label_column"):
+            if getattr(self, key) is not None and key not in self.source:
+                raise UserError(
+                    f"dataset.{key}={getattr(self, key)}: the source of {self.name} has no {key}. Did you mean"
+                    " dataset=huggingface?"
+                )
         _number("dataset.val_size", self.val_size)
         for key, minimum, maximum in (
             ("batch_size", 1, math.inf),
@@ -421,7 +434,7 @@ class SummaryConfig(Config):
 
 
 @dataclass
-class FiguresDataConfig(Config):
+class FiguresConfig(Config):
     out: str = MISSING
     formats: list[str] = MISSING
 
@@ -460,7 +473,8 @@ def register() -> None:
         ("run", Config),
         ("evaluate", EvaluateConfig),
         ("summary", SummaryConfig),
-        ("figures_data", FiguresDataConfig),
+        ("figures_data", FiguresConfig),
+        ("figures_model", FiguresConfig),
         ("bench", BenchConfig),
     ):
         store.store(name=f"cnnzoo_{command}_schema", node=schema, provider="cnnzoo")

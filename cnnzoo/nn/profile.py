@@ -36,6 +36,7 @@ class Profile:
 
     input_shape: tuple[int, ...]
     layers: tuple[Layer, ...]
+    shapes: dict[str, tuple[int, ...] | None]  # output of every module that is called, by name, in that order
     trainable_params: int
     non_trainable_params: int
     buffers: int  # values that are not parameters, such as the running statistics of batch norm
@@ -89,11 +90,13 @@ def profile(net: nn.Module, input_shape: Sequence[int], num_classes: int | None 
             " model.num_classes=… sets the classes where the network has that argument."
         )
     layers = tuple(_layers(trace))
+    names = {module: name for name, module in trace.net.named_modules()}
     parameters = list(trace.net.parameters())
     total, trainable = sum(p.numel() for p in parameters), count_parameters(trace.net)
     return Profile(
         input_shape=shape,
         layers=layers,
+        shapes={names[module]: shape for module, shape in trace.shapes.items()},
         trainable_params=trainable,
         non_trainable_params=total - trainable,
         buffers=sum(b.numel() for b in trace.net.buffers()),

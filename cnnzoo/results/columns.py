@@ -47,6 +47,7 @@ def _of_seed(accuracy: Any, seed: Any) -> str:
 
 _VAL, _TEST = ("val_accuracy_mean", "val_accuracy_std"), ("test_accuracy_mean", "test_accuracy_std")
 _TTA = ("test_accuracy_tta_mean", "test_accuracy_tta_std")
+_CORRUPTION = ("corruption_accuracy_mean", "corruption_accuracy_std")
 _CI = ("test_accuracy_ci95_low", "test_accuracy_ci95_high")
 _COLUMNS = (
     Column("model", "network", ("label", "model", "differs"), lambda label, *_: label, is_text=True),
@@ -56,6 +57,7 @@ _COLUMNS = (
     Column("published_val", "published val %", ("published_val_accuracy",), percent, best_is_highest=True),
     Column("test", "test %", _TEST, mean_std, best_is_highest=True),
     Column("test_tta", "augmented test %", _TTA, mean_std, best_is_highest=True),
+    Column("corruption", "corruption %", _CORRUPTION, mean_std, best_is_highest=True),
     Column("ci", "95% CI", _CI, lambda low, high: f"{percent(low)} to {percent(high)}", best_is_highest=True),
     Column("published", "published test %", ("published_test_accuracy",), percent, best_is_highest=True),
     Column(
@@ -80,7 +82,7 @@ _COLUMNS = (
 COLUMNS = {column.key: column for column in _COLUMNS}
 FROM_PREDICTIONS = ("ece", "nll", "brier")
 ALL = "all"  # the name of all columns together
-_ON_REQUEST = ("memory", *FROM_PREDICTIONS)
+_ON_REQUEST = ("best", "worst", "memory", *FROM_PREDICTIONS)
 _ONCE = ("dataset", "device", "precision", "epochs")  # in a line below the table if all rows agree
 # in a window that is too narrow for all
 _FIRST = ("model", "dataset", "n", "test", "ci", "letters_t", "letters_mcnemar", "published", "difference", "params")

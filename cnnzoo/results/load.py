@@ -12,7 +12,7 @@ import pandas as pd
 from cnnzoo.config import identity
 from cnnzoo.errors import UserError, nearest
 from cnnzoo.io import read_small
-from cnnzoo.results.run_folder import SCHEMA_VERSION, RunFileError, check_size, is_running, read_config
+from cnnzoo.results.run_folder import CORRUPTIONS, SCHEMA_VERSION, RunFileError, check_size, is_running, read_config
 from cnnzoo.results.settings import ABSENT, Filter, as_key, as_text, class_name, flatten, is_absent
 
 SETTING = "config."  # what the columns of settings begin with
@@ -20,7 +20,8 @@ _MARKS = {"result.json", "config.yaml", ".lock"}
 _INSIDE_A_RUN = {"checkpoints", "tensorboard", "figures"}
 # The columns from result.json
 _WHOLE = ["seed", "params", "macs", "epochs", "best_epoch", "peak_memory_bytes", "published_params", "published_epochs"]
-_SHARES = ["val_accuracy", "test_accuracy", "test_accuracy_tta", "published_val_accuracy", "published_test_accuracy"]
+MEASURED = ["val_accuracy", "test_accuracy", "test_accuracy_tta", "corruption_accuracy"]
+_SHARES = [*MEASURED, "published_val_accuracy", "published_test_accuracy"]
 _NUMBERS = [*_SHARES, "val_loss", "test_loss", "train_seconds", "images_per_second"]
 _TEXTS = ["device", "precision", "git_commit", "published_source", "finished", "command"]
 _COLUMNS = ["folder", "status", "problem", "model", "dataset", "settings", *_WHOLE, *_NUMBERS, *_TEXTS, "versions"]
@@ -44,6 +45,7 @@ def load_results(
         settings: a hash of all settings but the seed; runs that share `dataset`, `model` and `settings` are one
             configuration. Empty if the settings are not known.
         val_accuracy, test_accuracy, test_accuracy_tta: 0..1; the last one with test-time augmentation.
+        corruption_accuracy: 0..1, mean over corruptions and severities; known once evaluate has computed it.
         val_loss, test_loss, params, macs, epochs, best_epoch, train_seconds, images_per_second, peak_memory_bytes,
             device, precision, git_commit, versions (a dict, package → version): as in result.json.
         published_source, published_test_accuracy, published_val_accuracy, published_params, published_epochs.
@@ -179,11 +181,25 @@ def _read_result(folder: str) -> dict[str, Any]:
     row |= {key: str(values[key])[:_LONGEST] for key in _TEXTS if key in values}
     row["versions"] = {package: str(version) for package, version in values.get("versions", {}).items()}
     row |= _settings(values["config"]) if "config" in values else _read_config(folder)
+    if row["status"] == "completed":
+        row |= _read_corruptions(folder, values.get("config_hash"))
     if row["status"] == "failed" and is_running(folder):
         row["status"] = "running"  # another attempt
     elif row["status"] == "failed":
         row["problem"] = str(values.get("error", "no error recorded")).strip()[:_LONGEST]
     return row
+
+
+def _read_corruptions(folder: str, config_hash: Any) -> dict[str, Any]:
+    """The mean accuracy on corrupted test images, if that file is there and of this run."""
+    try:
+        found = json.loads(read_small(Path(folder, CORRUPTIONS)))
+        share = found["corruption_accuracy"]
+        if found["config_hash"] == config_hash and isinstance(share, float) and 0 <= share <= 1:
+            return {"corruption_accuracy": share}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # a file beside the result hides no run
+        pass
+    return {}
 
 
 def _checked(result: Any) -> dict[str, Any]:

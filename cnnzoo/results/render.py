@@ -24,6 +24,7 @@ from tabulate import tabulate
 from cnnzoo.text import clean, clean_lines
 
 FORMATS = ("md", "csv", "json", "tex", "html")
+LATEX_WIDTH = 72  # characters, as `Grid.widths` counts them, in the 345 pt of a page of LaTeX's article at 10 pt
 
 # Numbers; what is not known (None, NaN, NA) is an empty text.
 

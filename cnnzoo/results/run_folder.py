@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # slow to import, and most commands need neither
 
 SCHEMA_VERSION = 1
 LOCK = ".lock"
+CORRUPTIONS = "corruptions.json"  # what evaluate has found for corrupted test images
 _PREVIOUS = ".previous"  # what a run that is repeated had left
 # Far more than any run has, and far less than what makes a reader of many runs slow.
 _MOST_VALUES, _DEEPEST, _LONGEST = 10_000, 50, 10_000
@@ -117,7 +118,10 @@ def published_metrics(config: Config) -> dict[str, Any] | None:
     if config.published is None:
         return None
     found = dataclasses.asdict(config.published)
-    return {key: value for key, value in found.items() if key not in ("weights", "model", "dataset")}
+    left_out = ["weights", "model", "dataset"]
+    if config.dataset.test is not None:
+        left_out.append("test_accuracy")  # which is that of the data set's own test images
+    return {key: value for key, value in found.items() if key not in left_out}
 
 
 def now() -> str:

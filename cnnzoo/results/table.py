@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from cnnzoo.results.load import SETTING, settings_of
+from cnnzoo.results.load import MEASURED, SETTING, settings_of
 from cnnzoo.results.settings import as_key, as_text, class_name, differing, is_absent, short_names
 from cnnzoo.results.stats import t_half_width
 
@@ -85,7 +85,7 @@ def _summarize(runs: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     groups = runs.drop(columns=runs.filter(regex=f"^{SETTING}").columns).groupby("row")
     first = groups.first().join(names, on=GROUP)
     mean = groups.mean(numeric_only=True)
-    accuracy = groups[["val_accuracy", "test_accuracy", "test_accuracy_tta"]].agg(["mean", "std"])
+    accuracy = groups[MEASURED].agg(["mean", "std"])
     accuracy.columns = accuracy.columns.map("_".join)
     n, center = groups["test_accuracy"].count(), mean["test_accuracy"]
     half_width = t_half_width(accuracy["test_accuracy_std"], n).where(n > 2)
@@ -203,6 +203,13 @@ def _two_seeds(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
         yield f"{why}: {listed(found)}"
 
 
+def _partly_corrupted(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
+    known = runs.groupby("row")["corruption_accuracy"].count()
+    for row in known.index[(known > 0) & (known < rows["n"])]:
+        found = f"{known[row]} of {rows['n'][row]} runs"
+        yield f"{rows['label'][row]}: corruption accuracy of {found} (evaluate computes it)"
+
+
 def _networks_also_differ(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
     firsts = runs[runs["settings"] != ""].drop_duplicates("row")
     for dataset, family in firsts.groupby("dataset"):
@@ -214,4 +221,11 @@ def _networks_also_differ(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[st
             yield f"networks on {dataset} also differ in: {names} (compare --columns shows them)"
 
 
-_NOTES = (_mixed_within_row, _mixed_versions, _differs_from_published, _two_seeds, _networks_also_differ)
+_NOTES = (
+    _mixed_within_row,
+    _mixed_versions,
+    _differs_from_published,
+    _two_seeds,
+    _partly_corrupted,
+    _networks_also_differ,
+)

@@ -15,7 +15,7 @@ from cnnzoo.config.command import Reported
 from cnnzoo.console import set_up_logging
 from cnnzoo.errors import UserError
 from cnnzoo.sweep.job import compose_job
-from cnnzoo.sweep.loop import report_failures, run_jobs
+from cnnzoo.sweep.loop import report_failures, run_jobs, suggest_comparison
 
 
 def sweep(settings: Mapping[str, Any], arguments: Sequence[str], config: DictConfig, context: HydraContext) -> None:
@@ -37,6 +37,7 @@ def sweep(settings: Mapping[str, Any], arguments: Sequence[str], config: DictCon
     if not jobs:
         raise UserError("The sweep has no jobs: glob(...) matches no choice of its group.")
     run_jobs(jobs, config, context)
+    suggest_comparison(jobs)
     if report_failures(jobs):
         raise Reported
 

@@ -43,7 +43,11 @@ class Job:
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to do."""
-        return not self.config.rerun and (read_result(self.folder) or {}).get("status") == "completed"
+        return not self.config.rerun and self.is_completed
+
+    @property
+    def is_completed(self) -> bool:
+        return (read_result(self.folder) or {}).get("status") == "completed"
 
     def has_begun(self, since: float) -> bool:
         """Whether a process has been at the run since then, in the file system's time."""

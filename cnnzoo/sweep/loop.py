@@ -1,6 +1,7 @@
 """The loop of every sweep: skip finished runs, launch the rest, watch their folders, report from them."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from cnnzoo.config.command import command_line
+from cnnzoo.config.command import command_line, command_of
 from cnnzoo.results.run_folder import is_running, read_result
 from cnnzoo.sweep.job import Job
 from cnnzoo.sweep.launchers import check_launcher, launch, runs_in_this_process
@@ -38,6 +39,14 @@ def run_jobs(jobs: Sequence[Job], config: DictConfig, context: HydraContext) -> 
         watched(record.add(command_line(), planned), record, elsewhere=not runs_in_this_process(config)),
     ):
         launch(todo, record, config, context)
+
+
+def suggest_comparison(jobs: Sequence[Job]) -> None:
+    """Name the command that shows these runs in one table."""
+    folders = {str(job.folder.parent) for job in jobs if job.is_completed}
+    if len(folders) and len(jobs) > 1:
+        common = os.path.relpath(os.path.commonpath(folders))
+        log.info("their table: %s", command_of("compare", common))
 
 
 def report_failures(jobs: Sequence[Job]) -> bool:

@@ -189,7 +189,7 @@ def watched(runs: Sequence[PlannedRun], record: SweepRecord, *, elsewhere: bool)
 def _outcome(run: PlannedRun) -> str:
     result = read_result(Path(run.folder)) or {}
     if result.get("status") == "failed":
-        return f"failed: {shlex.join(run.overrides)}: {str(result.get('error')).splitlines()[0]}"
+        return f"failed: {shlex.join(run.overrides)}: {run.folder}/run.log"  # the reason follows at the sweep's end
     return f"{describe(result)}: {run.folder}"
 
 

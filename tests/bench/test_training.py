@@ -85,7 +85,11 @@ def test_candidate_names() -> None:
 def test_section(context: MakeContext) -> None:
     result = measure_training(context("contestants=[cnnzoo,bare_fp32,bare_bf16]"))
     entries = result["contestants"]
-    assert [entry["precision"] for entry in entries.values()] == [resolve_precision("auto", CPU), "32-true", "bf16-mixed"]
+    assert [entry["precision"] for entry in entries.values()] == [
+        resolve_precision("auto", CPU),
+        "32-true",
+        "bf16-mixed",
+    ]
     rates = {name: entry["median"] for name, entry in entries.items()}
     assert rates[result["best_bare"]] == max(rates["bare_fp32"], rates["bare_bf16"])
     assert all(entry["first_step_seconds"] > 0 for entry in entries.values())

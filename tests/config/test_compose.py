@@ -56,6 +56,7 @@ MISTAKES = [
     ("+trainer.overfit_batches=1", ["trainer.overfit_batches", "+trainer.extra."]),
     ("+dataset.lables=3", ["dataset.lables: nothing reads"]),
     ("dataset=image_folder", ["dataset.root=… is missing"]),
+    ("dataset.source=???", ["dataset.source=… is missing"]),
 ]
 
 

@@ -85,6 +85,18 @@ def test_arguments_that_are_offered() -> None:
     assert own.num_classes == 3
 
 
+def test_what_is_offered_need_not_be_taken() -> None:
+    """A section may repeat it, as the configuration of another network does that `_target_` has replaced."""
+    node = {"_target_": "torch.nn.Flatten", "num_classes": 7}
+    assert isinstance(make(node, offered={"num_classes": 7}), nn.Flatten)
+    with pytest.raises(UserError, match=r"num_classes: torch\.nn\.Flatten has no such argument"):
+        make(node, offered={"num_classes": 8})
+    with pytest.raises(UserError, match=r"num_classes: torch\.nn\.Flatten has no such argument"):
+        make(node)
+    passed_on = make({"_target_": "torchvision.models.resnet18", "num_classes": 3}, offered={"num_classes": 3})
+    assert passed_on.get_parameter("fc.bias").shape == (3,), "`**kwargs` takes everything"
+
+
 REFUSED = [
     {"_target_": "os.system", "command": "touch {}"},
     {"_target_": "subprocess.run", "args": ["touch", "{}"]},

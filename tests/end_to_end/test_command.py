@@ -1,6 +1,7 @@
 """Command lines: mistakes, tracebacks on request, help."""
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +45,21 @@ def test_help_shows_the_choices(cnnzoo: Command) -> None:
     assert answer.returncode == 0
     assert answer.stdout.startswith("One run:")
     assert "uvadlc/resnet" in answer.stdout
-    assert max(map(len, answer.stdout.splitlines())) <= 120
+    lines = answer.stdout.splitlines()
+    assert len(lines) <= 50, "one screen"
+    assert max(map(len, lines)) <= 82
+    assert "  model=       resnet* airbench94 alexnet" in answer.stdout, "the default first"
+    assert "optimizer.lr=0.01 " in answer.stdout
+
+
+def test_help_shows_the_commands_own_keys(cnnzoo: Command) -> None:
+    assert "\n  rounds=5 " in cnnzoo("bench", "--help").stdout
+    assert (
+        "\n  formats=[png] "
+        in subprocess.run(
+            [sys.executable, "-m", "cnnzoo", "figures", "data", "--help"], capture_output=True, text=True
+        ).stdout
+    )
 
 
 def test_recorded_command_keeps_the_configuration_folder(cnnzoo: Command, tmp_path: Path) -> None:

@@ -14,8 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 from cnnzoo.compare import main
 from tests.factories import (
@@ -94,6 +97,8 @@ def test_json_rows_keep_their_keys(runs: Path, rows: Rows) -> None:
         "test_accuracy_std",
         "test_accuracy_tta_mean",
         "test_accuracy_tta_std",
+        "corruption_accuracy_mean",
+        "corruption_accuracy_std",
         "test_accuracy_ci95_low",
         "test_accuracy_ci95_high",
         "best_seed",
@@ -251,6 +256,24 @@ def test_out_writes_the_format_of_its_name_in_one_step(
     assert sorted(path.name for path in folder.iterdir()) == ["t.html", "t.json", "t.md", "t.tex"]
 
 
+def test_latex_fits_a_page(predicted: Path, call: Call) -> None:
+    """By the widths of Computer Modern at 10 pt: 345 pt are the text of LaTeX's article."""
+    font = FontProperties(fname=f"{matplotlib.get_data_path()}/fonts/ttf/cmr10.ttf")
+
+    def width(cell: str) -> float:
+        shown = re.sub(r"\\|\$", "", cell.replace(r"$\pm$", "+").replace("$-$", "-")).strip()
+        return TextPath((0, 0), shown, size=10, prop=font).get_extents().width if shown else 0.0
+
+    def page(*options: str) -> float:
+        lines = call(predicted, "--format=tex", *options)[1].partition(r"\end{tabular}")[0].splitlines()
+        rows = [line.removesuffix(r" \\").split("&") for line in lines if "&" in line]
+        return sum(max(map(width, column)) + 12 for column in zip(*rows, strict=True))
+
+    assert page() <= 345
+    assert page("--tests") <= 345
+    assert page("--columns=all") > 700
+
+
 def test_a_narrow_terminal_shows_one_table(runs: Path) -> None:
     """Of 80 columns, with a network of every kind of number; the rest is named."""
     master, terminal = pty.openpty()
@@ -354,7 +377,7 @@ def test_status(runs: Path, call: Call) -> None:
         code, out, _ = call(runs, "--status")
         assert code == 0
         assert "8 runs: 6 done, 1 running, 1 failed" in out
-        assert cells(out)[1][1:] == ["running", "nin", "cifar10", "7", "2/180", "29 min 40 s"]
+        assert cells(out)[1][1:] == ["running", "nin", "cifar10", "7", "2/180", "", "29 min 40 s"]
         assert "ValueError: no; again with: python -m cnnzoo.run model=vgg seed=1" in out
     assert "6 done, 1 failed, 1 unfinished" in call(runs, "--status")[1], "the lock goes with its process"
     assert len(cells(call(runs, "--status", "model=nin")[1])) == 2, "one line below the header"

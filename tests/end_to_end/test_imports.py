@@ -29,6 +29,8 @@ _COMMANDS = [
     ["compare", "--help"],
     ["compare", "runs"],
     ["compare", "runs", "--status"],
+    ["clean", "runs", "--dry-run"],
+    ["list", "datasets"],
     ["--help"],
     ["-sc", "install=bash"],
     ["-sc", "query=bash"],

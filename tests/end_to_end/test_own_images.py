@@ -1,6 +1,7 @@
 """Runs on a folder of images, kept in memory or streamed from its cache."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -111,3 +112,18 @@ def test_figures_do_not_depend_on_where_images_are_kept(cnnzoo: Command, overrid
     assert len(pictures[0]) >= 4
     for one, other in zip(*pictures, strict=True):
         assert np.array_equal(np.asarray(Image.open(one)), np.asarray(Image.open(other)))
+
+
+def test_data_set_in_hugging_faces_format(cnnzoo: Command, overrides: list[str], tmp_path: Path) -> None:
+    """A folder of images through `datasets`: trained, evaluated, and used for prediction."""
+    pytest.importorskip("datasets")
+    env = os.environ | {"HF_HOME": str(tmp_path / "hf")}
+    answer = cnnzoo("run", "dataset=huggingface", f"dataset.path={tmp_path}/pets", *overrides[2:], env=env)
+    assert answer.returncode == 0, answer.stderr
+    (result,) = (json.loads(path.read_text()) for path in tmp_path.rglob("result.json"))
+    assert (result["status"], result["dataset"], result["classes"]) == ("completed", "pets", ["cats", "dogs", "eels"])
+    (folder,) = (path.parent for path in tmp_path.rglob("result.json"))
+    answer = cnnzoo("evaluate", f"weights={folder}", f"paths.data={tmp_path}/data", "format=json", env=env)
+    assert json.loads(answer.stdout)["test_loss"] == result["test_loss"], answer.stderr
+    answer = cnnzoo("predict", str(folder), str(tmp_path / "pets" / "cats"), env=env)
+    assert answer.returncode == 0, answer.stderr

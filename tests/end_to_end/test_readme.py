@@ -1,53 +1,45 @@
-"""What README shows can be typed: its commands compose, its make targets and files exist; a wheel works."""
+"""README and the page of the published table have the figures of the configurations and records; a wheel works."""
 
+import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from cnnzoo.cli import VERBS
 from cnnzoo.config import CONF_DIR, compose
 
 ROOT = CONF_DIR.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = sorted({line.split(" #")[0].strip() for line in re.findall(r"python -m cnnzoo\.[a-z][^`\n]+", README)})
-PRIMARY = {"run": "run", "evaluate": "evaluate", "summary": "summary", "bench": "bench", "figures": "figures_data"}
+PUBLISHED = (ROOT / "docs" / "published.md").read_text()
+LABELS = {"googlenet": "GoogLeNet", "resnet": "ResNet", "preact_resnet": "PreActResNet", "densenet": "DenseNet"}
 
 
-def test_readme_shows_every_verb() -> None:
-    shown = {match[1] for command in COMMANDS if (match := re.match(r"python -m cnnzoo\.(\w+)", command))}
-    assert shown == set(VERBS)
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 130
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if not re.search("compare|figures runs|<", c)])
-def test_a_command_composes(command: str) -> None:
-    verb, *words = shlex.split(command.removeprefix("python -m cnnzoo."))
-    words = [word for word in words if word not in ("-m", "data")]
-    # of a sweep, its first job
-    first = [word.replace("glob(uvadlc/*)", "uvadlc/resnet").split(",")[0] for word in words]
-    compose(first, PRIMARY[verb])
+@pytest.mark.parametrize("page", [README, PUBLISHED], ids=["README", "docs"])
+@pytest.mark.parametrize("network", LABELS)
+def test_published_table_is_the_configurations(page: str, network: str) -> None:
+    published = compose([f"experiment=uvadlc/{network}"]).published
+    assert published is not None
+    assert published.val_accuracy is not None
+    assert published.test_accuracy is not None
+    row = f"{100 * published.val_accuracy:.2f} % | {100 * published.test_accuracy:.2f} % |"
+    assert re.search(rf"{re.escape(row)} +{published.params:,} \|", page), network
 
 
-def test_make_targets_and_files_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"\bmake ([a-z-]+)", README):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    for path in re.findall(r"`((?:conf|tests|benchmarks|cnnzoo)/[\w/.-]+)`", README):
-        assert (ROOT / path).exists(), path
-
-
-def test_published_table_is_the_configurations() -> None:
-    for network in ("googlenet", "resnet", "preact_resnet", "densenet"):
-        published = compose([f"experiment=uvadlc/{network}"]).published
-        assert published is not None
-        assert published.val_accuracy is not None
-        assert published.test_accuracy is not None
-        row = f"{100 * published.val_accuracy:.2f} % | {100 * published.test_accuracy:.2f} % |"
-        assert re.search(rf"{re.escape(row)} +{published.params:,} \|", README), network
+@pytest.mark.parametrize("network", LABELS)
+def test_trained_here_is_what_was_recorded(network: str) -> None:
+    rows = json.loads((ROOT / "benchmarks/results/published-3-epochs-cpu/table.json").read_text())
+    (row,) = [row for row in rows if row["model"] == network]
+    test = f"{100 * row['test_accuracy_mean']:.2f} ± {100 * row['test_accuracy_std']:.2f} %"
+    low, high = (f"{100 * row[f'test_accuracy_ci95_{end}']:.2f}" for end in ("low", "high"))
+    assert re.search(rf"^\| {LABELS[network]} .*{re.escape(test)} \|$", README, re.MULTILINE)
+    assert re.search(rf"^\| {network} .*\| {re.escape(test)} \| {low} to {high} \|", PUBLISHED, re.MULTILINE)
 
 
 @pytest.mark.slow

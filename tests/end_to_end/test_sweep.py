@@ -77,6 +77,7 @@ def test_failures_stop_nothing(alone: Alone) -> None:
     assert all("The training loss is nan" in Path(log).read_text() for log in logs)
     assert len(logs) == 2
     assert "4 runs: 2 done, 2 failed" in answer.stderr
+    assert answer.stderr.count("The training loss is nan") == 2, "each failure is explained once"
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
@@ -92,8 +93,9 @@ def test_every_launcher_gives_the_same(launcher: str, cnnzoo: Command, alone: Al
     # what is finished does not go to the launcher again
     again = cnnzoo("run", *SWEEP, *through, "seed=1,2", "optimizer.lr=0.01")
     assert (again.returncode, again.stdout) == (0, "")
-    assert again.stderr.count("\n") == 1
+    assert again.stderr.count("\n") == 2
     assert "2 of 2 runs are already finished" in again.stderr
+    assert again.stderr.endswith("their table: python -m cnnzoo.compare outputs/digits/mlp\n")
 
 
 def test_finished_sweep_needs_no_torch(alone: Alone, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

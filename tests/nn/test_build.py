@@ -34,6 +34,19 @@ def test_data_sets_sizes_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert net.weight.shape == (10, 8 * 8)  # what is set is set
 
 
+def test_a_network_that_takes_nothing_of_the_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only its own arguments are typed; what the replaced network had is no concern of the user's."""
+
+    class Own(nn.Module):
+        def __init__(self, width: int = 8) -> None:
+            super().__init__()
+            self.width = width
+
+    monkeypatch.setattr(nn, "Own", Own, raising=False)
+    assert build_model(compose(["model._target_=torch.nn.Own"])).width == 8
+    assert build_model(compose(["model._target_=torch.nn.Own", "+model.width=3"])).width == 3
+
+
 def test_lazy_layers_take_their_sizes_from_the_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn, "Lazy", Lazy, raising=False)
     net = build_model(compose(["dataset=cifar10", "model._target_=torch.nn.Lazy"]))

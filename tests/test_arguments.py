@@ -1,0 +1,41 @@
+"""Options: mistakes are answered with the nearest right word."""
+
+import pytest
+
+from cnnzoo.arguments import Parser, one_of
+
+
+def parser() -> Parser:
+    made = Parser("cnnzoo verb", "What it does.")
+    made.add_argument("where", nargs="*")
+    made.add_argument("--format", **one_of(["md", "csv"]))
+    made.add_mutually_exclusive_group().add_argument("--transpose", action="store_true")
+    return made
+
+
+def test_options_stand_anywhere() -> None:
+    found = parser().parse(["a", "--format", "md", "b"])
+    assert (found.where, found.format) == (["a", "b"], "md")
+    assert parser().options == ["--help", "--format", "--transpose"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--fromat=md"],
+            "--fromat: no such option. Did you mean '--format'? There are --help, --format, --transpose.",
+        ),
+        (["--transpos"], "Did you mean '--transpose'?"),
+        (["--format", "cvs"], "cvs: expected one of md, csv. Did you mean 'csv'?"),
+        (["--format"], "--format"),
+    ],
+)
+def test_mistakes(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parser().parse(arguments)
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.endswith("cnnzoo verb --help has the details.\n")
