@@ -1,7 +1,7 @@
 """Figures of one trained run: how it learned, what it confuses, how sure it is, and where it looks.
 
     python -m cnnzoo.figures run outputs/cifar10/resnet/seed42-...
-    python -m cnnzoo.figures run RUN --images cat.png dog.png --layer network.blocks.0 --formats png,pdf
+    python -m cnnzoo.figures run RUN --images cat.png dog.png --layer blocks.0 --formats png,pdf
 
 Writes into DIR
     curves        loss, accuracy and learning rate by epoch
