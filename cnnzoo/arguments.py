@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
         arguments, unknown = self.parse_known_intermixed_args(argv)
         if unknown:
             word = unknown[0].partition("=")[0]
-            self.error(f"{word}: no such option.{nearest(word, self.options)} There are {', '.join(self.options)}.")
+            self.error(f"{word}: no such option.{nearest(word, self.options)} It has {', '.join(self.options)}.")
         return arguments
 
     @property

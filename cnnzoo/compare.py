@@ -132,6 +132,7 @@ def _write(text: str, out: Path | None) -> None:
         write_atomically(out, text)
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written: {error.strerror}.") from error
+    print(f"written: {clean(str(out))}", file=sys.stderr)
 
 
 def _report(table: Table, arguments: argparse.Namespace) -> str:

@@ -101,10 +101,8 @@ def _image_files(paths: Iterable[Path]) -> Iterator[Path]:
             if not found:
                 raise UserError(f"{path}: no image files in this folder.")
             yield from found
-        elif path.exists():
-            yield path
         else:
-            raise UserError(f"{path}: there is no such file or folder.")
+            yield path
 
 
 def predict_files(

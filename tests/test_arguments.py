@@ -24,7 +24,7 @@ def test_options_stand_anywhere() -> None:
     [
         (
             ["--fromat=md"],
-            "--fromat: no such option. Did you mean '--format'? There are --help, --format, --transpose.",
+            "--fromat: no such option. Did you mean '--format'? It has --help, --format, --transpose.",
         ),
         (["--transpos"], "Did you mean '--transpose'?"),
         (["--format", "cvs"], "cvs: expected one of md, csv. Did you mean 'csv'?"),

@@ -92,13 +92,13 @@ def _no_such_choice(error: MissingConfigException, conf_dir: Path) -> str:
     group, _, choice = missing.partition("/")
     # Hydra's own groups have folders in their names.
     folder = conf_dir / group
-    known = choices(folder)
+    known = sorted({*choices(folder), *(error.options or [])})  # of --config-dir too
     if group == "hydra":
         group, _, choice = missing.rpartition("/")
         known = list(error.options or [])
     if not group or not folder.is_dir():
         return str(error).strip()
-    listed = f" Choices: {', '.join(known)}." if known else ""
+    listed = f" Choices: {', '.join(known)}; --config-dir FOLDER adds your own." if known else ""
     inner, _, inner_choice = choice.partition("/")
     if inner_choice and (conf_dir / inner).is_dir():  # of a defaults list
         listed = f" To choose from the group {inner}, a file's defaults list has `override /{inner}: {inner_choice}`."

@@ -105,9 +105,12 @@ def refuse_unknown_packages(section: str, node: Any, trusted_packages: Sequence[
     target = node.get("_target_")
     if isinstance(target, str) and not _within(target, (*_KNOWN, *_PYTHON, *trusted_packages)):
         package = target.partition(".")[0]
-        remedy = f" If you know {package} and trust it: trusted_packages=[{package}]."
+        remedy = (
+            f" If you know {package} and trust it: trusted_packages=[{package}], or --trust {package} where a command"
+            " takes options."
+        )
         raise UserError(
-            f"{section}._target_={target}: a configuration that may come from elsewhere is no reason to run {package}."
+            f"{section}._target_={target}: a run's folder may come from anybody, and so it does not make {package} run."
             f" Nothing of it was imported.{'' if package.strip() in sys.stdlib_module_names else remedy}"
         )
     if _within(str(target), ["timm"]) and any(":" in str(value) for value in (node.get("model_name"), _args(node))):

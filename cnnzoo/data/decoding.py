@@ -181,6 +181,8 @@ def decoding_failure(error: Exception) -> str:
     """Say in words why `decode` failed."""
     if isinstance(error, UnidentifiedImageError):
         return "not in a format that PIL reads"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return f"{type(error).__name__}: {error}"
 
 

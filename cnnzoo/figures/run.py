@@ -111,7 +111,9 @@ def draw(
     attempt("gallery", lambda: _gallery(model, *_known(predictions), test))
     attempt("filters", lambda: run_plots.filters(first_filters(model.network)))
     pictures, names = _explained(model, images, test)
-    if len(pictures):
+    if layer is None:
+        notes.append("maps and grad_cam are left out: this network has no layer whose output is still an image")
+    elif len(pictures):
         attempt("maps", lambda: run_plots.maps(layer_maps(model, pictures[:1], layer), _picture(pictures[0]), layer))
         attempt("grad_cam", lambda: _grad_cam_figure(model, pictures, names, layer))
     return figures, notes
@@ -173,14 +175,12 @@ def _checked(layer: str, network: "nn.Module") -> str:
     return layer
 
 
-def default_layer(model: "TrainedModel") -> str:
-    """Return the name of the last module whose output is a map with more than one place, `[N, C, H, W]`."""
+def default_layer(model: "TrainedModel") -> str | None:
+    """Return the name of the last module whose output is a map with more than one place, `[N, C, H, W]`, if any is."""
     outputs: dict[str, Any] = {}
     _observe(model, _blank(model), lambda name, output: outputs.update({name: output}))
     found = [name for name, output in outputs.items() if _is_map(output)]
-    if not found:
-        raise UserError("this network has no layer whose output is still an image.")
-    return found[-1]
+    return found[-1] if found else None
 
 
 def layer_maps(model: "TrainedModel", images: "Tensor", layer: str) -> Any:

@@ -24,7 +24,8 @@ MEASURED = ["val_accuracy", "test_accuracy", "test_accuracy_tta", "corruption_ac
 _SHARES = [*MEASURED, "published_val_accuracy", "published_test_accuracy"]
 _NUMBERS = [*_SHARES, "val_loss", "test_loss", "train_seconds", "images_per_second"]
 _TEXTS = ["device", "precision", "git_commit", "published_source", "finished", "command"]
-_COLUMNS = ["folder", "status", "problem", "model", "dataset", "settings", *_WHOLE, *_NUMBERS, *_TEXTS, "versions"]
+_DICTS = ["versions", "source_digests"]
+_COLUMNS = ["folder", "status", "problem", "model", "dataset", "settings", *_WHOLE, *_NUMBERS, *_TEXTS, *_DICTS]
 _RESULT_ONLY = ("device", "precision", "epochs", "git_commit")  # known of completed and pruned runs
 _FILTERED = ("model", "dataset", "seed", "status", *_RESULT_ONLY)
 _LISTED = 20  # values named in a message
@@ -47,7 +48,8 @@ def load_results(
         val_accuracy, test_accuracy, test_accuracy_tta: 0..1; the last one with test-time augmentation.
         corruption_accuracy: 0..1, mean over corruptions and severities; known once evaluate has computed it.
         val_loss, test_loss, params, macs, epochs, best_epoch, train_seconds, images_per_second, peak_memory_bytes,
-            device, precision, git_commit, versions (a dict, package → version): as in result.json.
+            device, precision, git_commit, versions (package → version), source_digests (module → digest of
+            its file), two dicts: as in result.json.
         published_source, published_test_accuracy, published_val_accuracy, published_params, published_epochs.
         config.<key>: a setting, such as `config.optimizer.lr`: None is the setting `null`, NaN a key that this run's
             configuration does not have. Settings that a newer version added are missing while they have their defaults.
@@ -179,7 +181,7 @@ def _read_result(folder: str) -> dict[str, Any]:
     values = _checked(result)
     row = {key: values[key] for key in ("status", "model", "dataset", *_WHOLE, *_NUMBERS) if key in values}
     row |= {key: str(values[key])[:_LONGEST] for key in _TEXTS if key in values}
-    row["versions"] = {package: str(version) for package, version in values.get("versions", {}).items()}
+    row |= {key: {name: str(text) for name, text in values.get(key, {}).items()} for key in _DICTS}
     row |= _settings(values["config"]) if "config" in values else _read_config(folder)
     if row["status"] == "completed":
         row |= _read_corruptions(folder, values.get("config_hash"))
@@ -216,11 +218,11 @@ def _checked(result: Any) -> dict[str, Any]:
     published = result.get("published")
     if isinstance(published, dict):
         result |= {f"published_{key}": value for key, value in published.items()}
-    for key in ("model", "dataset", "config", "versions", "published", *_WHOLE, *_NUMBERS):
+    for key in ("model", "dataset", "config", "published", *_DICTS, *_WHOLE, *_NUMBERS):
         if expected := _expected(key, value := result.get(key)):
             raise RunFileError(f"result.json has {key}={value!r:.80}, expected {expected}")
     try:
-        check_size([result.get(key) for key in ("config", "versions", "published")])
+        check_size([result.get(key) for key in ("config", "published", *_DICTS)])
     except RunFileError as error:
         raise RunFileError(f"result.json cannot be used: {error}") from error
     known = {key: value for key, value in result.items() if value is not None}
@@ -236,7 +238,7 @@ def _expected(key: str, value: Any) -> str | None:
         return None if fits else f"a text of at most {_LONGEST_NAME} characters"
     if value is None:
         return None
-    if key in ("config", "versions", "published"):
+    if key in ("config", "published", *_DICTS):
         return None if isinstance(value, dict) else "a mapping"
     if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) >= 2**63:
         return "a number"

@@ -1,5 +1,6 @@
 """The configuration of a run's folder, which may come from anybody and from another machine. No torch."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,10 @@ from cnnzoo.config.compose import from_dict
 from cnnzoo.config.instantiate import refuse_unknown_packages
 from cnnzoo.config.schema import PathsConfig
 from cnnzoo.errors import UserError
+from cnnzoo.results.provenance import changed_sources
 from cnnzoo.results.run_folder import read_config, read_result
+
+log = logging.getLogger(__name__)
 
 
 def received_config(folder: Path, trusted_packages: Sequence[str] = ()) -> Config:
@@ -34,7 +38,8 @@ def received_config(folder: Path, trusted_packages: Sequence[str] = ()) -> Confi
             f"{folder}/config.yaml is not the configuration of a run: {str(error).rstrip('.')}."
             " weights=FILE with model=… and dataset=… needs none."
         ) from error
-    expected = (read_result(folder) or {}).get("config_hash")
+    result = read_result(folder) or {}
+    expected = result.get("config_hash")
     if expected not in (None, found):
         raise UserError(
             f"{folder}/config.yaml is not the configuration that result.json is of: its hash is {found}, not"
@@ -45,6 +50,8 @@ def received_config(folder: Path, trusted_packages: Sequence[str] = ()) -> Confi
         refuse_unknown_packages("dataset.source", config.dataset.source, trusted_packages)
     except UserError as error:
         raise UserError(f"{folder}/config.yaml: {error}") from error
+    if changed := changed_sources(config, result):
+        log.warning("%s: the run's code has changed since: %s", folder, ", ".join(changed))
     return replace(config, trusted_packages=list(trusted_packages))
 
 

@@ -178,13 +178,27 @@ def _mixed_within_row(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _mixed_versions(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
-    versions = pd.DataFrame(runs["versions"].tolist(), index=runs.index).sort_index(axis="columns")
-    groups = versions.groupby(runs["row"])
-    mixed = groups.nunique() > 1
-    for row in mixed.index[mixed.any(axis="columns")]:
-        found = groups.get_group(row).loc[:, mixed.loc[row]]
+    for row, found in _mixed_entries(runs, "versions"):
         parts = ", ".join(f"{name} {' / '.join(sorted(found[name].dropna().unique()))}" for name in found)
         yield f"{rows['label'][row]}: mixed versions: {parts}"
+
+
+def _mixed_sources(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
+    for row, found in _mixed_entries(runs, "source_digests"):
+        counts = (found[name].value_counts().to_dict().values() for name in found)
+        parts = ", ".join(
+            f"{name} ({' + '.join(map(str, sizes))} runs)" for name, sizes in zip(found, counts, strict=True)
+        )
+        yield f"{rows['label'][row]}: its runs were made with different code of {parts}: rerun=true trains them again"
+
+
+def _mixed_entries(runs: pd.DataFrame, key: str) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Each row whose runs differ in a column of dicts, and the entries that differ."""
+    entries = pd.DataFrame(runs[key].tolist(), index=runs.index).sort_index(axis="columns")
+    groups = entries.groupby(runs["row"])
+    mixed = groups.nunique() > 1
+    for row in mixed.index[mixed.any(axis="columns")]:
+        yield row, groups.get_group(row).loc[:, mixed.loc[row]]
 
 
 def _differs_from_published(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
@@ -224,6 +238,7 @@ def _networks_also_differ(rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[st
 _NOTES = (
     _mixed_within_row,
     _mixed_versions,
+    _mixed_sources,
     _differs_from_published,
     _two_seeds,
     _partly_corrupted,

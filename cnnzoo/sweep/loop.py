@@ -10,6 +10,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from cnnzoo.config.command import command_line, command_of
+from cnnzoo.results.provenance import changed_sources
 from cnnzoo.results.run_folder import is_running, read_result
 from cnnzoo.sweep.job import Job
 from cnnzoo.sweep.launchers import check_launcher, launch, runs_in_this_process
@@ -30,6 +31,7 @@ def run_jobs(jobs: Sequence[Job], config: DictConfig, context: HydraContext) -> 
     todo = [job for job in unique if not job.is_finished]
     if len(todo) < len(unique):
         log.info("%d of %d runs are already finished (rerun=true trains again)", len(unique) - len(todo), len(unique))
+        _warn_of_changed_code([job for job in unique if job.is_finished])
     if not todo:
         return
     record = SweepRecord(Path(config.hydra.sweep.dir).absolute())
@@ -39,6 +41,16 @@ def run_jobs(jobs: Sequence[Job], config: DictConfig, context: HydraContext) -> 
         watched(record.add(command_line(), planned), record, elsewhere=not runs_in_this_process(config)),
     ):
         launch(todo, record, config, context)
+
+
+def _warn_of_changed_code(finished: Sequence[Job]) -> None:
+    """Name the modules whose files are not those that finished runs were made with; once for all runs."""
+    changed: dict[str, int] = {}
+    for job in finished:
+        for module in changed_sources(job.config, read_result(job.folder) or {}):
+            changed[module] = changed.get(module, 0) + 1
+    for module, count in changed.items():
+        log.warning("%s has changed since %d of these runs (rerun=true trains them again)", module, count)
 
 
 def suggest_comparison(jobs: Sequence[Job]) -> None:

@@ -79,13 +79,14 @@ def test_any_size_and_mode_and_files_that_are_none(
         image.save(tmp_path / name)
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes((tmp_path / "large.png").read_bytes()[:500])
-    names = [*files, "text.png", "cut.png"]
+    names = [*files, "text.png", "cut.png", "nowhere.png"]
     code = predict.main([str(trained), *(str(tmp_path / name) for name in names), "--format", "csv", "--top", "1"])
     answer = capsys.readouterr()
     assert code == 1
     assert [Path(row["file"]).name for row in csv.DictReader(io.StringIO(answer.out))] == list(files)
     assert f"error: {tmp_path}/text.png cannot be read: not in a format that PIL reads" in answer.err
     assert f"error: {tmp_path}/cut.png cannot be read: OSError" in answer.err
+    assert f"error: {tmp_path}/nowhere.png cannot be read: No such file or directory" in answer.err
 
 
 def test_table(trained: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +101,6 @@ def test_table(trained: Path, images: Path, capsys: pytest.CaptureFixture[str]) 
     ("arguments", "message"),
     [
         (["RUN"], "no image files: name some"),
-        (["RUN", "nowhere.png"], "nowhere.png: there is no such file or folder"),
         (["RUN", "empty"], "empty: no image files in this folder"),
         (["RUN", "IMAGE", "--top", "0"], "--top 0: expected at least 1"),
         (["RUN", "IMAGE", "--out", "x.txt"], "cannot tell the format from the name; add --format csv or json"),

@@ -80,6 +80,19 @@ def test_failures_stop_nothing(alone: Alone) -> None:
     assert answer.stderr.count("The training loss is nan") == 2, "each failure is explained once"
 
 
+def test_finished_runs_of_other_code_are_named(cnnzoo: Command, tmp_path: Path) -> None:
+    words = ("-m", "dataset=digits", "model=mlp", "trainer.max_epochs=1", "logger=none", "seed=1,2")
+    assert cnnzoo("run", *words).returncode == 0
+    path = next((tmp_path / "outputs").rglob("result.json"))
+    result = json.loads(path.read_text())
+    result["source_digests"]["cnnzoo.models.keras"] = "of another file"
+    path.write_text(json.dumps(result))
+    answer = cnnzoo("run", *words)
+    assert "cnnzoo.models.keras has changed since 1 of these runs (rerun=true trains them again)" in answer.stderr
+    answer = cnnzoo("evaluate", f"weights={path.parent}")
+    assert "the run's code has changed since: cnnzoo.models.keras" in answer.stderr
+
+
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_every_launcher_gives_the_same(launcher: str, cnnzoo: Command, alone: Alone) -> None:
     pytest.importorskip({"submitit_local": "submitit"}.get(launcher, launcher))

@@ -302,3 +302,10 @@ def test_accuracy_on_corrupted_images(runs: Path) -> None:
     assert [note for note in notes_of(runs) if "corruption" in note] == [
         "resnet: corruption accuracy of 2 of 3 runs (evaluate computes it)"
     ]
+
+
+def test_runs_of_different_code_are_noted(tmp_path: Path) -> None:
+    for seed, digest in ((1, "aa"), (2, "aa"), (3, "bb")):
+        write_completed(tmp_path, "net", seed, 0.9, source_digests={"my.nets": digest, "my.data": "cc"})
+    (note,) = [note for note in build_table(load_results(tmp_path)).notes if "different code" in note]
+    assert note == "net: its runs were made with different code of my.nets (2 + 1 runs): rerun=true trains them again"
