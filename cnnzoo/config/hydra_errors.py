@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,11 @@ def _no_such_key(error: ConfigKeyError | ConfigAttributeError, conf_dir: Path) -
     listed = f" {section or 'The configuration'} has {', '.join(siblings)}." if siblings else ""
     is_open = section and node is not None and OmegaConf.get_type(node) is dict
     add = f" +{key}=VALUE adds an argument." if is_open else ""
+    if is_open and any(word.startswith(f"{section}=") and "," in word for word in sys.argv):
+        # Hydra has composed the default choice, none of those of the sweep.
+        return (
+            f"{key}: the default {section} has no such key; in a sweep over {section}, ++{key}=VALUE sets it in each."
+        )
     return f"{key}: no such key.{suggestion}{listed}{add}"
 
 

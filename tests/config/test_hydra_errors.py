@@ -1,6 +1,8 @@
 """One message for an error of Hydra or OmegaConf."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose as hydra_compose
@@ -76,3 +78,11 @@ def test_recipe_files(text: str, expected: str, tmp_path: Path) -> None:
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"), pytest.raises(Exception) as error:  # noqa: PT011
         hydra_compose("run", own)
     assert expected in explain(error.value, CONF_DIR)
+
+
+def test_key_that_only_the_networks_of_a_sweep_have(cnnzoo: Callable[..., Any]) -> None:
+    answer = cnnzoo("run", "-m", "model=densenet,densenet_bc", "model.growth_rate=4")
+    assert answer.returncode == 1
+    assert "in a sweep over model, ++model.growth_rate=VALUE sets it in each" in answer.stderr
+    for network in ("densenet", "densenet_bc"):
+        assert compose([f"model={network}", "++model.growth_rate=4"]).model["growth_rate"] == 4
