@@ -135,7 +135,8 @@ def _no_such_key(error: ConfigKeyError | ConfigAttributeError, conf_dir: Path) -
     if is_open and any(word.startswith(f"{section}=") and "," in word for word in sys.argv):
         # Hydra has composed the default choice, none of those of the sweep.
         return (
-            f"{key}: the default {section} has no such key; in a sweep over {section}, ++{key}=VALUE sets it in each."
+            f"{key}: the default {section} has no such key; in a sweep over {section}, ++{key}=VALUE sets it in each,"
+            " and all of them need it."
         )
     return f"{key}: no such key.{suggestion}{listed}{add}"
 

@@ -5,6 +5,7 @@ How a run ended is in its folder. Of its job only one thing matters: whether it 
 
 import json
 import logging
+import os
 import shlex
 import signal
 import time
@@ -61,6 +62,8 @@ class Task:
             signal.signal(warning, signal.SIG_IGN)
             signal.raise_signal(signal.SIGINT)
 
+        if os.environ.get("SLURM_RESTART_COUNT"):
+            _wait_while_running(Job.read(Path(self.config.job)).folder)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set it to be ignored
         signal.signal(warning, interrupt)
         try:
@@ -79,6 +82,13 @@ class Task:
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """What submitit puts back into the queue: the same again, as a run resumes by itself."""
         return submitit.helpers.DelayedSubmission(self)
+
+
+def _wait_while_running(folder: Path, seconds: float = 60.0) -> None:
+    """Wait for the end of a process that is at this run: a preempted job may begin anew before its old one is gone."""
+    until = time.monotonic() + seconds
+    while is_running(folder) and time.monotonic() < until:
+        time.sleep(0.2)
 
 
 class Queue(Protocol):

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnnzoo.config import Config
 from cnnzoo.errors import UserError
-from cnnzoo.results.run_folder import write_result
+from cnnzoo.results.run_folder import locked, write_result
 from cnnzoo.sweep.job import Job
 
 pytest.importorskip("submitit")
@@ -301,3 +301,26 @@ def test_killed_process_of_this_machine_ends_no_other(
     launch("local", settings(tmp_path), work, [config for _, config in made])
     assert Path(folders[1], "result.json").is_file()
     assert caplog.text.count("has ended without a result") == 1
+
+
+def test_a_job_that_begins_anew_waits_for_its_old_process(
+    runs: Runs, handlers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM may start a preempted job again before its first process, which still holds the run, is gone."""
+    ((folder, config),) = runs(1)
+    order: list[str] = []
+    held, ended = threading.Event(), threading.Event()
+
+    def old_process() -> None:
+        with locked(folder):
+            held.set()
+            time.sleep(0.7)
+            order.append("the old one ends")
+        ended.set()
+
+    threading.Thread(target=old_process).start()
+    held.wait()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    Task(lambda _: order.append("the new one begins"), config)()
+    assert order == ["the old one ends", "the new one begins"]
+    assert ended.wait(5)
