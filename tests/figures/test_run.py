@@ -79,6 +79,7 @@ def test_grad_cam_is_the_papers_formula(trained: Path) -> None:
     pytest.importorskip("torchcam")
     model = load_model(trained)
     layer = figures.default_layer(model)
+    assert layer is not None
     images = torch.randint(0, 256, (3, 1, 16, 16), dtype=torch.uint8, generator=torch.manual_seed(0))
     maps, predicted, shares = figures.grad_cam(model, images, layer)
     kept: list[torch.Tensor] = []
@@ -109,3 +110,14 @@ def test_many_classes_and_no_mistakes() -> None:
         figure = run_plots.gallery(pictures, np.eye(200), labels, right, wrong, [*map(str, labels)])
     assert len(wrong) == 0
     assert isinstance(figure, Figure)
+
+
+def test_network_without_convolutions_gets_the_other_figures(config: Callable[..., Any]) -> None:
+    flat = config("dataset=digits", "model=mlp", "trainer.max_epochs=1", "trainer.progress_bar=false", "logger=none")
+    run(flat)
+    found, notes = figures.draw(run_folder(flat))
+    assert [*found] == ["curves", "confusion", "reliability", "gallery"]
+    assert notes == [
+        "filters is left out: the network has no convolution.",
+        "maps and grad_cam are left out: this network has no layer whose output is still an image",
+    ]
