@@ -11,7 +11,8 @@ from rich.console import Console
 from cnnzoo.io import writing
 from cnnzoo.text import clean_lines
 
-console = Console(stderr=True)
+# Without emoji: rich would import their names within the first log line, and signal handlers log as well.
+console = Console(stderr=True, emoji=False)
 
 # Warnings of Lightning and torch about what is intended here, or cannot be changed here.
 _EXPECTED_WARNINGS = (
