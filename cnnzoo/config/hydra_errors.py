@@ -93,7 +93,8 @@ def _no_such_choice(error: MissingConfigException, conf_dir: Path) -> str:
     group, _, choice = missing.partition("/")
     # Hydra's own groups have folders in their names.
     folder = conf_dir / group
-    known = sorted({*choices(folder), *(error.options or [])})  # of --config-dir too
+    options = [name for name in error.options or [] if not name.startswith("_")]  # those of --config-dir too
+    known = sorted({*choices(folder), *options})
     if group == "hydra":
         group, _, choice = missing.rpartition("/")
         known = list(error.options or [])
