@@ -23,6 +23,11 @@ class Parser(argparse.ArgumentParser):
             self.error(f"{word}: no such option.{nearest(word, self.options)} It has {', '.join(self.options)}.")
         return arguments
 
+    def add_trust(self) -> None:
+        """Add the option for packages that a received run may be from, once for each."""
+        words = "a package of your own that the run's network may be imported from"
+        self.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help=words)
+
     @property
     def options(self) -> list[str]:
         """All options, those of groups included; argparse keeps them in no public place."""

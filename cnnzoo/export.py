@@ -56,13 +56,7 @@ def parser() -> Parser:
     add("run", type=Path, metavar="RUN", help="folder of a finished run")
     add("--format", **one_of(FORMATS), required=True)
     add("--out", type=Path, metavar="FOLDER", help="default: the folder export/ of the run")
-    add(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="a package of your own that the run's network may be imported from",
-    )
+    parser.add_trust()
     return parser
 
 

@@ -51,13 +51,7 @@ def parser() -> Parser:
     )
     add("--format", **one_of(FORMATS), help="default: by the suffix of --out, else a table")
     add("--out", type=Path, metavar="FILE", help="write there instead of on stdout")
-    add(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="a package of your own that the run's network may be imported from",
-    )
+    parser.add_trust()
     add(
         "--demo",
         action="store_true",

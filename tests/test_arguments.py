@@ -1,5 +1,7 @@
 """Options: mistakes are answered with the nearest right word."""
 
+import importlib
+
 import pytest
 
 from cnnzoo.arguments import Parser, one_of
@@ -39,3 +41,12 @@ def test_mistakes(arguments: list[str], message: str, capsys: pytest.CaptureFixt
     assert err.startswith("error: ")
     assert message in err
     assert err.endswith("cnnzoo verb --help has the details.\n")
+
+
+@pytest.mark.parametrize("verb", ["predict", "export", "figures.run", "figures.surface"])
+def test_trusted_packages_are_named_one_by_one(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The run's folder may stand right after a package."""
+    module = importlib.import_module(f"cnnzoo.{verb}")
+    rest = {"predict": ["image.png"], "export": ["--format=onnx"]}.get(verb, [])
+    assert module.main(["--trust", "one", "--trust", "other", "no_such_run", *rest]) == 1
+    assert "no_such_run is not the folder of a finished run" in capsys.readouterr().err

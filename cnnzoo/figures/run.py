@@ -55,13 +55,7 @@ def parser() -> Parser:
     )
     add("--out", type=Path, metavar="DIR", help="default: the folder figures of the run")
     add("--formats", default="png", metavar="A,B,…", help="png (the default), pdf, svg")
-    add(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="a package of your own that the run's network may be imported from",
-    )
+    parser.add_trust()
     return parser
 
 

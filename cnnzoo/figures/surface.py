@@ -60,13 +60,7 @@ def parser() -> Parser:
     add("--seed", type=int, default=0, metavar="N", help="of the random directions (default: 0)")
     add("--out", type=Path, metavar="DIR", help="default: the folder figures of the first run")
     add("--formats", default="png", metavar="A,B,…", help="png (the default), pdf, svg")
-    add(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="a package of your own that the networks may be imported from",
-    )
+    parser.add_trust()
     return parser
 
 

@@ -20,7 +20,6 @@ def threads() -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.slow
 def test_section(context: Callable[..., Context]) -> None:
     entries = parallel.measure_parallel_runs(context(), [1, 2])["contestants"]
     assert list(entries) == ["1", "2"]

@@ -33,7 +33,6 @@ def test_only_named_sections_are_measured(small: Callable[..., BenchConfig]) -> 
     assert bench.measure(small("what=all"), sections)["sections"] == {"a": {"value": 1}, "b": {"value": 2}}
 
 
-@pytest.mark.slow
 def test_result_has_the_form_of_committed_ones(
     small: Callable[..., BenchConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,6 @@ RUN = (
 SMALL = (*RUN, "rounds=2", "warmup_steps=1", "steps=2", "workers=0")
 
 
-@pytest.mark.slow
 def test_training(cnnzoo: Command, tmp_path: Path) -> None:
     done = cnnzoo("bench", *SMALL, "contestants=[cnnzoo,tutorial,bare_bf16]", "format=json", "out=sub/result.json")
     assert done.returncode == 0, done.stderr
