@@ -34,6 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cnnzoo.io import write_atomically
+from cnnzoo.results.provenance import git_commit
 
 BASE = (
     "dataset=digits",
@@ -300,6 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "finished_runs": dict(report.runs),
             "seconds": round(time.monotonic() - began),
             "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+            "git_commit": git_commit(),
             "torch": torch.__version__,
             "python": platform.python_version(),
         }

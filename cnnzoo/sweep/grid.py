@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from cnnzoo.config.command import Reported
 from cnnzoo.console import set_up_logging
 from cnnzoo.errors import UserError
-from cnnzoo.sweep.job import compose_job
+from cnnzoo.sweep.job import compose_job, configured_overrides
 from cnnzoo.sweep.loop import report_failures, run_jobs, suggest_comparison
 
 
@@ -32,7 +32,7 @@ def sweep(settings: Mapping[str, Any], arguments: Sequence[str], config: DictCon
     """
     set_up_logging()
     loader = context.config_loader
-    params = [f"{key}={value}" for key, value in (settings.get("params") or {}).items()]
+    params = configured_overrides(settings.get("params"))
     jobs = [compose_job(overrides, config, loader) for overrides in combinations([*params, *arguments], loader)]
     if not jobs:
         raise UserError("The sweep has no jobs: glob(...) matches no choice of its group.")

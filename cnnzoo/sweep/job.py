@@ -2,9 +2,10 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.core.config_loader import ConfigLoader
@@ -14,6 +15,7 @@ from cnnzoo.config import Config, run_folder
 from cnnzoo.config.command import command_line
 from cnnzoo.config.compose import from_dict, to_config
 from cnnzoo.console import set_up_logging
+from cnnzoo.errors import UserError
 from cnnzoo.io import write_atomically
 from cnnzoo.results.run_folder import read_result
 from cnnzoo.sweep.device_claims import share_device, wait_for_device
@@ -72,6 +74,21 @@ def _changed_since(file: Path, since: float) -> bool:
         return file.stat().st_mtime >= since
     except OSError:
         return False
+
+
+def configured_overrides(params: Mapping[str, Any] | None) -> list[str]:
+    """Return `hydra.sweeper.params` as overrides; a file may have set them, so they can name no code and trust none.
+
+    Raises:
+        UserError: they do.
+    """
+    for key, value in (params or {}).items():
+        if "trusted_packages" in str(key) or "_target_" in f"{key}={value}":
+            raise UserError(
+                f"hydra.sweeper.params: {key} may come from a file, and a file is no reason to trust a package or to"
+                f" run its code. Type it: {key}=VALUE on the command line itself."
+            )
+    return [f"{key}={value}" for key, value in (params or {}).items()]
 
 
 def compose_job(overrides: Sequence[str], config: DictConfig, loader: ConfigLoader) -> Job:

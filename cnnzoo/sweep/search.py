@@ -26,7 +26,7 @@ from cnnzoo.io import exclusive_lock
 from cnnzoo.results import render
 from cnnzoo.results.run_folder import read_result
 from cnnzoo.results.settings import differences, flatten, short_names
-from cnnzoo.sweep.job import Job, compose_job
+from cnnzoo.sweep.job import Job, compose_job, configured_overrides
 from cnnzoo.sweep.loop import run_jobs
 from cnnzoo.sweep.trial import Trial, make_pruner
 
@@ -67,7 +67,7 @@ def search(settings: Mapping[str, Any], arguments: Sequence[str], config: DictCo
             raise UserError(f"hydra.sweeper.{key}={settings[key]}: expected a whole number of at least 1.")
     make_pruner(settings["pruner"])
     make_sampler(settings["sampler"], 0)
-    params = [f"{key}={value}" for key, value in (settings["params"] or {}).items()]
+    params = configured_overrides(settings["params"])
     fixed, space = read_overrides([*params, *arguments], context.config_loader)
     trials = _Trials(fixed, settings, config, context)
     example = trials.compose(example_parameters(space)).config

@@ -302,3 +302,19 @@ def test_recipe_file_runs_nothing(cnnzoo: Command, tmp_path: Path) -> None:
     answer = cnnzoo("run", *RUN, f"+hydra.callbacks.x={copy.replace(': ', ':').replace(', ', ',')}")
     assert (answer.returncode, (tmp_path / "trace").exists()) == (1, False)
     assert "callbacks.NAME._target_" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "param", ["trusted_packages: '[shutil]'", "model._target_: my_nets.Net", "model: '{_target_: a.B}'"]
+)
+def test_recipe_file_cannot_type_for_the_user(param: str, cnnzoo: Command, tmp_path: Path) -> None:
+    """What a sweep adds to each run looks like a typed override there, and that would be trusted."""
+    (tmp_path / "my_nets.py").write_text(f"open({str(tmp_path / 'trace')!r}, 'w').close()\n")
+    (tmp_path / "recipes" / "experiment").mkdir(parents=True)
+    recipe = tmp_path / "recipes" / "experiment" / "sweeping.yaml"
+    recipe.write_text(f"# @package _global_\nhydra: {{sweeper: {{params: {{{param}}}}}}}\n")
+    answer = cnnzoo("run", "-m", *RUN, "experiment=sweeping", "--config-dir", str(tmp_path / "recipes"))
+    assert answer.returncode == 1
+    assert "hydra.sweeper.params" in answer.stderr
+    assert "on the command line itself" in answer.stderr
+    assert not (tmp_path / "trace").exists()
