@@ -41,12 +41,12 @@ FORMATS = ("table", "json")
 def main(config: EvaluateConfig) -> None:
     set_up_logging()
     if config.weights is None:
-        raise UserError("weights=… is missing: a file, a run's folder, or 'published'.")
+        raise UserError("weights=… is missing: a file, a run's folder, 'published' or 'cnnzoo'.")
     if config.format not in FORMATS:
         raise UserError(
             f"format={config.format}: expected one of {', '.join(FORMATS)}.{nearest(config.format, FORMATS)}"
         )
-    if folder := _folder_of_run(config.weights):
+    if folder := _folder_of_run(config):
         for override in HydraConfig.get().overrides.task:
             if override.lstrip("+~").startswith(("model", "experiment", "image_size", "name", "dataset=")):
                 log.warning("ignoring %s: model and dataset come from %s/config.yaml", override, folder)
@@ -93,8 +93,10 @@ def _corruption_table(accuracies: dict[str, list[float]], mean: float) -> Table:
 
 def _keep_corruptions(folder: Path, result: dict[str, Any]) -> None:
     """Write accuracies on corrupted test images beside the result that they are of, where `compare` finds them."""
+    from cnnzoo.nn.weights import weights_of_run
+
     finished = read_result(folder) or {}
-    if finished.get("status") != "completed" or Path(result["weights"]) != folder / "checkpoints" / "best.ckpt":
+    if finished.get("status") != "completed" or Path(result["weights"]) != weights_of_run(folder):
         log.info("%s holds no result of these weights, so the accuracies are not kept there", folder)
         return
     kept = {"config_hash": finished.get("config_hash"), "evaluated": now()}
@@ -120,7 +122,7 @@ def evaluate_weights(config: Config) -> dict[str, Any]:
     from cnnzoo.training.predict import evaluate
 
     trained = None
-    if folder := _folder_of_run(str(config.weights)):
+    if folder := _folder_of_run(config):
         log.info("network and data as in %s/config.yaml", folder)
         trained, config = as_trained(config, folder)
     every_corruption = config.dataset.test is not None and parse(config.dataset.test)[0] is None
@@ -174,9 +176,13 @@ def _corruption_accuracies(
     return accuracies
 
 
-def _folder_of_run(weights: str) -> Path | None:
-    """Return the run's folder that `weights` is, or in which it is a checkpoint."""
-    path = Path(weights)
+def _folder_of_run(config: Config) -> Path | None:
+    """Return the run's folder that `config.weights` stands for, or in which it is a checkpoint."""
+    if config.weights == "cnnzoo":
+        from cnnzoo.nn.weights import recorded_run
+
+        return recorded_run(config)
+    path = Path(str(config.weights))
     if path.is_dir():
         return path
     folder = path.parent.parent

@@ -16,7 +16,7 @@ from cnnzoo.data.dataset import load_dataset
 from cnnzoo.data.decoding import decode
 from cnnzoo.errors import UserError
 from cnnzoo.nn.build import build_model
-from cnnzoo.nn.weights import load_weights
+from cnnzoo.nn.weights import load_weights, weights_of_run
 from cnnzoo.results.received import received_config, relocated
 from cnnzoo.results.run_folder import read_result
 
@@ -100,7 +100,7 @@ def load_model(run: str | os.PathLike[str], trusted_packages: Sequence[str] = ()
     trained = received_config(folder, trusted_packages)
     config = relocated(trained)
     network = build_model(config)
-    load_weights(network, folder / "checkpoints" / "best.ckpt", config_hash(trained))
+    load_weights(network, weights_of_run(folder), config_hash(trained))
     if "classes" in result:
         classes, mean, std = result["classes"], torch.tensor(result["mean"]), torch.tensor(result["std"])
     else:  # a run of an older version

@@ -340,7 +340,8 @@ class Config:
     image_size: side in pixels at which images enter the network.
     tta: test-time augmentation, for a second test accuracy next to the plain one.
     tta_confidence: only images whose most probable class has a lower probability get the augmented views; null: all.
-    weights: weights to start from (fine-tuning), or to evaluate: a file, a run's folder, `published`, `pretrained`.
+    weights: weights to start from (fine-tuning), or to evaluate: a file, a run's folder, `published`,
+        `cnnzoo` (our own training of a published network), `pretrained`.
     freeze: shell patterns of parameter names that are not trained, such as `blocks.*`.
     rerun: train again where a run of the same configuration exists.
     trusted_packages: packages whose functions may be a `_target_` without a return annotation, and which a run's folder
@@ -395,8 +396,8 @@ class Config:
                 " needs another name."
             )
         if self.weights is not None and not str(self.weights).strip():
-            raise UserError("weights is empty: expected a file, a run's folder, published, pretrained or null.")
-        if self.weights not in (None, "published", "pretrained"):
+            raise UserError("weights is empty: expected a file, a run's folder, published, cnnzoo, pretrained or null.")
+        if self.weights not in (None, "published", "cnnzoo", "pretrained"):
             self.weights = str(Path(str(self.weights)).expanduser().absolute())  # however it was spelled
         padding, size = self.augmentation.padding, self.dataset.image_size
         if padding >= size:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
@@ -23,8 +23,12 @@ from cnnzoo.io import check_archive, write_atomically
 log = logging.getLogger(__name__)
 
 
+# Trainings of the published networks by cnnzoo itself, kept with the repository: <model>/seed<N>, a run's folder each.
+RECORDS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "published"
+
+
 def find_weights(config: Config) -> Path:
-    """Return the file that `config.weights` stands for: a file, a run's best checkpoint, or the published one.
+    """Return the file that `config.weights` stands for: a file, a run's, the published one, or that of our own record.
 
     Raises:
         UserError: there is no such file, or it cannot be downloaded, or its checksum is wrong.
@@ -32,7 +36,8 @@ def find_weights(config: Config) -> Path:
     weights = str(config.weights)
     if weights == "pretrained":
         raise UserError(
-            "weights=pretrained: only a training starts from these; expected a file, a run's folder, or 'published'."
+            "weights=pretrained: only a training starts from these; expected a file, a run's folder, 'published' or"
+            " 'cnnzoo'."
         )
     if weights == "published":
         if config.published is None or config.published.weights is None:
@@ -41,12 +46,40 @@ def find_weights(config: Config) -> Path:
                 " Add the experiment that they belong to, such as experiment=uvadlc/resnet."
             )
         return published_file(config.published.weights, Path(config.paths.weights))
-    path = Path(weights)
+    path = recorded_run(config) if weights == "cnnzoo" else Path(weights)
     if path.is_dir():
-        path = path / "checkpoints" / "best.ckpt"
+        path = weights_of_run(path)
     if not path.is_file():
-        raise UserError(f"weights={weights}: there is no file {path}. Expected a file, a run's folder, or 'published'.")
+        raise UserError(
+            f"weights={weights}: there is no file {path}. Expected a file, a run's folder, 'published' or 'cnnzoo'."
+        )
     return path
+
+
+def weights_of_run(folder: Path) -> Path:
+    """Return the file of a run's best weights: its checkpoint, or what `export --format safetensors` made of it."""
+    checkpoint, exported = folder / "checkpoints" / "best.ckpt", folder / "model.safetensors"
+    return exported if exported.is_file() and not checkpoint.is_file() else checkpoint
+
+
+def recorded_run(config: Config) -> Path:
+    """Return the folder of our own training of a published network: the first seed's.
+
+    Raises:
+        UserError: the configuration is of no published network, or there is no record of it.
+    """
+    if config.published is None:
+        raise UserError(
+            "weights=cnnzoo: this configuration is of no published network."
+            " Add the experiment that the weights belong to, such as experiment=uvadlc/resnet."
+        )
+    folders = sorted((RECORDS / config.published.model).glob("seed*"))
+    if not folders:
+        raise UserError(
+            f"weights=cnnzoo: {RECORDS} holds no training of {config.published.model}. A clone of the repository has"
+            " those that there are; an installed package has none."
+        )
+    return folders[0]
 
 
 def published_file(entry: PublishedWeightsConfig, folder: Path) -> Path:
@@ -202,10 +235,14 @@ def _read_state(path: Path, config_hash: str | None = None) -> dict[str, Tensor]
     """Read a file's state dict, with the versions that torch has noted in it."""
     try:
         if path.suffix == ".safetensors":
-            content: Any = load_file(path)
+            with safe_open(path, "pt") as file:
+                made_by = (file.metadata() or {}).get("config_hash")
+                content: Any = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
         else:
             check_archive(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
+            settings = content.get("hyper_parameters") if isinstance(content, dict) else None
+            made_by = settings.get("config_hash") if isinstance(settings, dict) else None
     except Exception as error:  # torch's reader of old files fails on other files in every way there is
         raise UserError(f"{path} cannot be read as weights: {_reason(path, error)}. {_EXPECTED}") from error
     state = content["state_dict"] if isinstance(content, dict) and "state_dict" in content else content
@@ -216,8 +253,6 @@ def _read_state(path: Path, config_hash: str | None = None) -> dict[str, Tensor]
             f"{path} holds no state dict: {odd[0]!r:.80} is {_describe(state[odd[0]])}, not a dense tensor of numbers."
             f" {_EXPECTED}"
         )
-    settings = content.get("hyper_parameters")
-    made_by = settings.get("config_hash") if isinstance(settings, dict) else None
     if None not in (config_hash, made_by) and made_by != config_hash:
         raise UserError(
             f"{path} was made by another configuration ({made_by}) than the config.yaml of its folder ({config_hash})."
