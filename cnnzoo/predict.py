@@ -163,12 +163,20 @@ def _demo(model: "TrainedModel", top: int) -> None:
     except ImportError:
         raise UserError("--demo needs gradio: pip install 'cnnzoo[demo]'.") from None
 
-    def classify(image: Any) -> dict[str, float]:
+    def classify(image: Any) -> dict[str, float] | None:
+        if image is None:  # it was cleared
+            return None
         shares = model(model.preprocess(image)).softmax(dim=1)[0].tolist()
         return dict(zip(model.classes, shares, strict=True))
 
     page = gradio.Interface(
-        classify, gradio.Image(type="pil"), gradio.Label(num_top_classes=top), title=f"{model.config.name}"
+        classify,
+        gradio.Image(type="pil", label="image"),
+        gradio.Label(num_top_classes=top, label="class"),
+        title=f"{model.config.name} on {model.config.dataset.name}",
+        live=True,  # as soon as there is an image
+        flagging_mode="never",
+        analytics_enabled=False,
     )
     page.launch(server_name="127.0.0.1")
 
