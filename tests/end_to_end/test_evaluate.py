@@ -26,7 +26,15 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("network", PUBLISHED)
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param("googlenet", marks=pytest.mark.slow),
+        "resnet",
+        "preact_resnet",
+        pytest.param("densenet", marks=pytest.mark.slow),
+    ],
+)
 def test_published_weights_give_the_published_table(
     network: str, cnnzoo: Command, cifar10: Path, published_weights: Path
 ) -> None:

@@ -134,7 +134,14 @@ def test_no_record(kind: str, message: str, request: pytest.FixtureRequest) -> N
 RECORDS = sorted(weights.RECORDS.glob("*/seed*"))
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda path: f"{path.parent.name}-{path.name}")
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] if path.parent.name in {"googlenet", "densenet"} else [])
+        for path in RECORDS
+    ],
+    ids=lambda path: f"{path.parent.name}-{path.name}",
+)
 def test_weights_give_the_recorded_figures(record: Path, cnnzoo: Command, cifar10: Path) -> None:
     result = json.loads((record / "result.json").read_text())
     answer = cnnzoo("evaluate", f"weights={record}", "format=json")
