@@ -8,7 +8,8 @@ filter, so that networks can be compared; biases and batch norm's parameters do 
 statistics of the training, as in the paper. The loss is that of the first training images, not augmented.
 
 Writes surface (contours and surfaces, all runs on one scale) into DIR; the losses are kept in each run's folder, and
-an interrupted computation goes on there.
+an interrupted computation goes on there. Prints the loss at the weights, the highest one, and the share of the points
+where the loss is not convex.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from cnnzoo.console import console
 from cnnzoo.errors import UserError, exit_code
 from cnnzoo.figures import style
 from cnnzoo.io import atomic_path
+from cnnzoo.results.render import Grid, markdown, percent
 
 if TYPE_CHECKING:  # torch is imported once there is something to do
     from torch import Tensor, nn
@@ -79,10 +81,36 @@ def _run(arguments: argparse.Namespace) -> None:
         )
         names.append(name)
         surfaces.append(losses)
+    print(markdown([_summary(surfaces, names)], []))
     with style.look():
         figure = draw(surfaces, names, arguments.span)
         for path in style.save({"surface": figure}, arguments.out or arguments.runs[0] / "figures", formats):
             print(path)
+
+
+def _summary(surfaces: Sequence[Array], names: Sequence[str]) -> Grid:
+    """What the picture shows in figures."""
+    body = []
+    for losses, name in zip(surfaces, names, strict=True):
+        middle, odd = divmod(len(losses), 2)
+        at_weights = f"{losses[middle, middle]:.3g}" if odd else "–"  # else the grid leaves them out
+        body.append([name, at_weights, f"{losses.max():.3g}", percent(nonconvex_share(losses))])
+    header = ["network", "loss at the weights", "highest loss", "not convex, % of points"]
+    return Grid("", header, body, [True, False, False, False])
+
+
+def nonconvex_share(losses: Array) -> float:
+    """Share of the inner points of `losses` `[steps, steps]` where they curve downwards in some direction.
+
+    There the Hessian of the plane, by central differences, has a negative eigenvalue; then so has that of all weights
+    (Li et al. 2018, section 6).
+    """
+    rows = losses[2:, 1:-1] - 2 * losses[1:-1, 1:-1] + losses[:-2, 1:-1]
+    columns = losses[1:-1, 2:] - 2 * losses[1:-1, 1:-1] + losses[1:-1, :-2]
+    mixed = (losses[2:, 2:] - losses[2:, :-2] - losses[:-2, 2:] + losses[:-2, :-2]) / 4
+    with np.errstate(invalid="ignore"):  # infinite losses
+        smaller = (rows + columns) / 2 - np.hypot((rows - columns) / 2, mixed)
+    return float((smaller < 0).mean()) if smaller.size else np.nan
 
 
 def run_surface(
@@ -185,7 +213,7 @@ def draw(surfaces: Sequence[Array], names: Sequence[str], span: float) -> Figure
     levels = np.linspace(low, max(high, low + 0.1), 25)
     columns = len(surfaces)
     width = min(style.PAGE_WIDTH, 2.4 * columns)
-    figure = Figure(figsize=(width + 0.5, 2 * width / columns + 0.4), layout="constrained")
+    figure = Figure(figsize=(width + 0.5, 1.9 * width / columns + 0.2), layout="constrained")
     panels = []
     for column, (losses, name) in enumerate(zip(surfaces, names, strict=True)):
         ticks = np.linspace(-span, span, len(losses))
@@ -202,11 +230,12 @@ def draw(surfaces: Sequence[Array], names: Sequence[str], span: float) -> Figure
         solid.plot_surface(*np.meshgrid(ticks, ticks), height, cmap="viridis", vmin=low, vmax=high, linewidth=0,
                            rstride=1, cstride=1, antialiased=True)  # fmt: skip
         solid.set_zlim(low, high)
+        solid.set_box_aspect((1, 1, 0.8), zoom=1.35)
         solid.view_init(elev=30, azim=-60)
         solid.xaxis.set_major_locator(NullLocator())
         solid.yaxis.set_major_locator(NullLocator())
         solid.zaxis.set_major_formatter(lambda value, _: f"{10**value:.3g}")
-        solid.tick_params(labelsize=6)
+        solid.tick_params(labelsize=6, pad=-3)
     panels[0].set_ylabel("second direction")
     bar = figure.colorbar(mesh, ax=panels, format=lambda value, _: f"{10**value:.3g}", fraction=0.05, pad=0.02)
     bar.set_label("loss (nats)")

@@ -80,7 +80,16 @@ def test_goes_on_where_it_was_interrupted(trained: Path, monkeypatch: pytest.Mon
 def test_command(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(trained), str(trained), "--steps", "3", "--images", "20", "--out", str(tmp_path)]
     assert surface.main(words) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'surface.png'}\n"
+    header, _, row, again, _, path = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == [
+        "network",
+        "loss at the weights",
+        "highest loss",
+        "not convex, % of points",
+    ]
+    losses = np.load(trained / "figures" / "surface.npz")["losses"]
+    assert [cell.strip() for cell in row.split("|")[2:4]] == [f"{losses[1, 1]:.3g}", f"{losses.max():.3g}"]
+    assert (again, path) == (row, str(tmp_path / "surface.png"))
     assert (tmp_path / "surface.png").stat().st_size > 10_000
 
 
@@ -96,6 +105,21 @@ def test_command(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_mistakes(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert surface.main([str(tmp_path), *words]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("loss", "share"),
+    [
+        (lambda x, y: x**2 + y**2, 0),
+        (lambda x, y: x**2 - y**2, 1),
+        (lambda x, y: x**2 + 3 * x * y + y**2, 1),  # a saddle, with both axes curving upwards
+        (lambda x, y: x**2 + 1.9 * x * y + y**2, 0),
+        (lambda x, y: x**3 + 0.1 * y**2, 0.5),  # where x < 0
+    ],
+)
+def test_share_of_points_that_are_not_convex(loss: Callable[[Any, Any], Any], share: float) -> None:
+    ticks = np.linspace(-1, 1, 10)
+    assert surface.nonconvex_share(loss(*np.meshgrid(ticks, ticks))) == share
 
 
 def test_infinite_losses_are_drawn_at_the_edge() -> None:
