@@ -139,13 +139,24 @@ def _walk(roots: Iterable[str]) -> dict[str, set[str] | None]:
         for folder, below, files in os.walk(root, onerror=errors.append, followlinks=True):
             names, real = {*below, *files}, os.path.realpath(folder)
             is_run = not names.isdisjoint(_MARKS)
-            below[:] = sorted(n for n in below if n[0] != "." and not (is_run and n in _INSIDE_A_RUN))
+            below[:] = sorted(
+                name
+                for name in below
+                if name[0] != "."
+                and not (is_run and name in _INSIDE_A_RUN)
+                and not _leads_up(os.path.join(folder, name), real)
+            )
             if real in seen:  # given twice, or linked to
                 below.clear()
             elif is_run:
                 found[folder] = names
             seen.add(real)
     return found | {str(error.filename): None for error in errors}
+
+
+def _leads_up(path: str, parent: str) -> bool:
+    """Whether `path` is a link to a folder that contains its `parent`: to the whole disk, at worst."""
+    return os.path.islink(path) and Path(parent).is_relative_to(os.path.realpath(path))
 
 
 def _read(folder: str, names: set[str] | None) -> dict[str, Any]:

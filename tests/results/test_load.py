@@ -140,6 +140,15 @@ def test_a_folder_given_twice_or_linked_counts_once(runs: Path) -> None:
     assert len(load_results([runs, runs, runs / "resnet-0.1"])) == 6
 
 
+@pytest.mark.parametrize("where", [".", "resnet-0.1", "resnet-0.1/seed1"])
+def test_a_link_upwards_leads_nowhere(runs: Path, where: str) -> None:
+    """Else a folder that somebody sent could have the whole disk searched."""
+    before = len(load_results(runs))
+    write_completed(runs.parent / "elsewhere" / "seed1", "resnet", 1, 0.9)
+    (runs / where / "up").symlink_to(runs.parent)
+    assert len(load_results(runs)) == before
+
+
 def test_a_link_to_itself_hides_nothing(runs: Path) -> None:
     (runs / "loop").symlink_to(runs / "loop")
     (runs / "resnet-0.1" / "seed1" / "loop").symlink_to("loop")
