@@ -142,9 +142,7 @@ def _walk(roots: Iterable[str]) -> dict[str, set[str] | None]:
             below[:] = sorted(
                 name
                 for name in below
-                if name[0] != "."
-                and not (is_run and name in _INSIDE_A_RUN)
-                and not _leads_up(os.path.join(folder, name), real)
+                if name[0] != "." and not (is_run and name in _INSIDE_A_RUN) and not _leads_up(Path(folder, name), real)
             )
             if real in seen:  # given twice, or linked to
                 below.clear()
@@ -154,9 +152,9 @@ def _walk(roots: Iterable[str]) -> dict[str, set[str] | None]:
     return found | {str(error.filename): None for error in errors}
 
 
-def _leads_up(path: str, parent: str) -> bool:
+def _leads_up(path: Path, parent: str) -> bool:
     """Whether `path` is a link to a folder that contains its `parent`: to the whole disk, at worst."""
-    return os.path.islink(path) and Path(parent).is_relative_to(os.path.realpath(path))
+    return path.is_symlink() and Path(parent).is_relative_to(os.path.realpath(path))
 
 
 def _read(folder: str, names: set[str] | None) -> dict[str, Any]:

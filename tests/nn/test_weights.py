@@ -168,7 +168,7 @@ def test_file_and_run_folder(config: Compose, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ("nowhere.ckpt", r"there is no file .*nowhere\.ckpt\. Expected a file, a run's folder, 'published' or 'cnnzoo'"),
+        ("nowhere.ckpt", r"there is no file .*nowhere\.ckpt\. Expected .*'published' or 'cnnzoo'"),
         ("published", "names no published weights. Add the experiment"),
         ("pretrained", "only a training starts from these"),
     ],
